@@ -1,0 +1,1 @@
+"""What a scored call is: transcripts, records, scorecards, evidence, talk metrics, evaluation and the simulator."""

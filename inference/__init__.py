@@ -1,0 +1,1 @@
+"""How models run: speech recognition, the masked-diffusion engine, the embedded checkpoints and their training."""
