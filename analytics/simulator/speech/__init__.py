@@ -1,0 +1,1 @@
+"""Synthetic telephone speech for simulated calls: voices, verbaliser, call assembly."""
