@@ -1,0 +1,127 @@
+"""Which servers a command talks to: the configured ones, those of a running supervisor, or its own for a while.
+
+The first process that needs an embedded server becomes its owner: it holds `owner.lock`, starts the servers and writes
+their URLs to `runtime.json`. Others read the URLs and hold `clients.lock` shared while they work; an owner takes it
+exclusively before it stops the servers, so that no command loses its database in mid-sentence.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from workers.local.broker import LocalBroker
+from workers.local.postgres import LocalPostgres
+from workers.settings import Settings
+
+# An owner that has the lock but not yet a runtime file is starting its servers; initdb takes seconds on a slow disk.
+OWNER_START_TIMEOUT_S = 60.0
+
+
+class DataDirectoryBusyError(Exception):
+    """Another process owns the data directory and its servers cannot be reached."""
+
+
+@dataclass(frozen=True, slots=True)
+class Urls:
+    """Where Postgres and the broker answer. `broker` is None when nobody runs one: work is then only recorded."""
+
+    database: str
+    broker: str | None
+
+
+@contextlib.contextmanager
+def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
+    """Yield the URLs of the servers to use, starting and later stopping the embedded ones if nobody runs them.
+
+    With `start_broker` the caller wants to own the servers (the supervisor): raises DataDirectoryBusyError if another
+    process does. Without it a running supervisor's servers are used, or just Postgres is started.
+    """
+    if settings.database_url is not None and (settings.broker_url is not None or not start_broker):
+        yield Urls(settings.database_url, settings.broker_url)
+        return
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        owner_lock = _try_lock(stack, settings.data_dir / "owner.lock")
+        if owner_lock is not None:
+            yield stack.enter_context(_own(settings, start_broker=start_broker))
+        elif start_broker:
+            raise DataDirectoryBusyError(
+                f"another aftercall process owns {settings.data_dir}; stop it first, or set AFTERCALL_DATA_DIR"
+            )
+        else:
+            yield stack.enter_context(_join(settings))
+
+
+@contextlib.contextmanager
+def _own(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
+    runtime_path = settings.data_dir / "runtime.json"
+    stops: list[Callable[[], None]] = []
+    try:
+        database_url, broker_url = settings.database_url, settings.broker_url
+        if database_url is None:
+            postgres = LocalPostgres(settings.data_dir / "postgres")
+            stops.append(postgres.stop)
+            database_url = postgres.start()
+        if broker_url is None and start_broker:
+            broker = LocalBroker(settings.data_dir)
+            stops.append(broker.stop)
+            broker_url = broker.start()
+        urls = Urls(database_url, broker_url)
+        _write_runtime(runtime_path, urls)
+        yield urls
+    finally:
+        runtime_path.unlink(missing_ok=True)
+        with contextlib.ExitStack() as stack:
+            _lock(stack, settings.data_dir / "clients.lock", fcntl.LOCK_EX)
+            for stop in reversed(stops):
+                stop()
+
+
+@contextlib.contextmanager
+def _join(settings: Settings) -> Iterator[Urls]:
+    with contextlib.ExitStack() as stack:
+        _lock(stack, settings.data_dir / "clients.lock", fcntl.LOCK_SH)
+        yield _wait_for_runtime(settings.data_dir / "runtime.json")
+
+
+def _wait_for_runtime(path: Path) -> Urls:
+    deadline = time.monotonic() + OWNER_START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.suppress(FileNotFoundError):
+            return Urls(**json.loads(path.read_text()))
+        time.sleep(0.1)
+    raise DataDirectoryBusyError(
+        f"another aftercall process owns {path.parent} but its servers did not come up; see the logs there"
+    )
+
+
+def _write_runtime(path: Path, urls: Urls) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(asdict(urls)))
+    os.replace(partial, path)
+
+
+def _try_lock(stack: contextlib.ExitStack, path: Path) -> IO[str] | None:
+    try:
+        return _lock(stack, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return None
+
+
+def _lock(stack: contextlib.ExitStack, path: Path, how: int) -> IO[str]:
+    file = path.open("a")
+    try:
+        fcntl.flock(file, how)
+    except BlockingIOError:
+        file.close()
+        raise
+    stack.enter_context(file)
+    return file
