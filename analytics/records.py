@@ -74,7 +74,7 @@ class Sentiment(Record):
 
 
 class LeadFeatures(Record):
-    """What the call says about the caller as a lead. Score and tier are computed from these by a rule, never decoded."""
+    """What the call says about the caller as a lead. Score and tier follow from these by a rule."""
 
     intent: Intent
     intent_turn: EvidenceTurn | None

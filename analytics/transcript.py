@@ -10,7 +10,7 @@ Role = Literal["agent", "caller", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """One utterance. `number` counts from 1 in order of `start_ms`; times are milliseconds from the recording's start."""
+    """One utterance. `number` counts from 1 in order of `start_ms`; times are ms from the recording's start."""
 
     number: int
     role: Role

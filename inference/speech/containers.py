@@ -9,6 +9,8 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+# Writers of block codecs such as GSM count a last block that they do not fill.
+_RIFF_SLACK_BYTES = 1024
 # RIFF writers that stream do not know the size yet and leave one of these.
 _UNKNOWN_SIZES = (0, 0x7FFFFFFF, 0xFFFFFFFF)
 _OGG_LAST_PAGE = 0x04
@@ -32,7 +34,10 @@ def _riff_data_is_missing(path: Path) -> bool:
         while len(header := file.read(8)) == 8:
             name, size = struct.unpack("<4sI", header)
             if name == b"data":
-                return size not in _UNKNOWN_SIZES and file.tell() + size > file_size
+                return (
+                    size not in _UNKNOWN_SIZES
+                    and file.tell() + size > file_size + _RIFF_SLACK_BYTES
+                )
             file.seek(size + size % 2, 1)
     return False
 

@@ -41,6 +41,7 @@ SILENCE_PEAK = 10 ** (-50 / 20)
 IDENTICAL_RATIO = 10 ** (-40 / 20)
 # Containers round durations to a frame or a second; more missing than this was cut off.
 TRUNCATION_TOLERANCE_S = 1.0
+LAST_BLOCK_S = 0.1
 # Frames whose timestamp jumps ahead by more than this stand after a gap, which becomes silence.
 GAP_TOLERANCE_S = 0.06
 
@@ -88,8 +89,10 @@ def read_recording(path: Path, *, max_seconds: float) -> Recording:
         audio, was_cut = _decode(path, container, stream, max_seconds)
         codec, sample_rate = stream.codec_context.name, stream.codec_context.sample_rate
     decoded_s = audio.shape[1] / SAMPLE_RATE
-    is_short = declared_s is not None and declared_s - decoded_s > TRUNCATION_TOLERANCE_S
-    is_truncated = was_cut or is_short or is_cut_short(path)
+    missing_s = declared_s - decoded_s if declared_s is not None else 0.0
+    # writers of block codecs leave a last block half full: an error there takes nothing away
+    broke_off = was_cut and (declared_s is None or missing_s > LAST_BLOCK_S)
+    is_truncated = broke_off or missing_s > TRUNCATION_TOLERANCE_S or is_cut_short(path)
     channel_count = audio.shape[0]
     silent = tuple(i for i, channel in enumerate(audio) if np.abs(channel).max() < SILENCE_PEAK)
     verdict = _judge(audio, silent, is_truncated)
