@@ -1,0 +1,165 @@
+-- The job queue. Every statement is short and is committed at once: no row lock is held while work is done.
+--
+-- A job is ready (may be claimed once run_after has passed), leased (one worker holds lease_token until lease_until),
+-- done, or dead (failed alone :max_attempts times). Only a failure that a job has alone counts against it: when several
+-- jobs are claimed together and the worker dies, nobody knows whose fault it was, so each is given its attempt back
+-- and marked to run alone.
+
+-- name: enqueue
+-- Ask for a stage of some calls. A call has one live job per stage, so asking again widens the job that waits; a job
+-- that is leased right now is run once more when it finishes (again), so that no request is lost.
+INSERT INTO jobs (call_id, stage, scorecards, priority, tokens, run_after)
+SELECT DISTINCT wanted.call_id, :stage, CAST(:scorecards AS text[]), CAST(:priority AS smallint),
+    coalesce((
+        SELECT prompt_tokens FROM transcripts t
+        WHERE t.call_id = wanted.call_id AND :stage = 'analyze' ORDER BY t.id DESC LIMIT 1
+    ), 0),
+    now() + make_interval(secs => :delay_s)
+FROM unnest(CAST(:call_ids AS bigint[])) AS wanted (call_id)
+ON CONFLICT (call_id, stage) WHERE state IN ('ready', 'leased') DO UPDATE SET
+    scorecards = CASE
+        WHEN jobs.scorecards IS NULL OR excluded.scorecards IS NULL THEN NULL
+        ELSE ARRAY(SELECT DISTINCT name FROM unnest(jobs.scorecards || excluded.scorecards) AS name ORDER BY name)
+    END,
+    priority = greatest(jobs.priority, excluded.priority),
+    tokens = excluded.tokens,
+    run_after = CASE WHEN jobs.state = 'ready' THEN least(jobs.run_after, excluded.run_after) ELSE jobs.run_after END,
+    again = (jobs.state = 'leased')
+RETURNING id, call_id, state, (xmax = 0) AS created;
+
+-- name: claim
+-- Lease up to :limit due jobs of a stage whose tokens together stay within :token_budget (the first is taken whatever
+-- its size). A job marked to run alone is claimed alone. Rows that another worker is claiming are stepped over.
+WITH candidate AS MATERIALIZED (
+    SELECT id, tokens, isolate, priority, run_after
+    FROM jobs
+    WHERE stage = :stage AND state = 'ready' AND run_after <= now()
+    ORDER BY priority DESC, run_after, id
+    LIMIT :limit
+    FOR UPDATE SKIP LOCKED
+), ranked AS (
+    SELECT id,
+        row_number() OVER place AS place,
+        sum(tokens) OVER place AS tokens_so_far,
+        bool_or(isolate) OVER place AS isolated_so_far
+    FROM candidate
+    WINDOW place AS (ORDER BY priority DESC, run_after, id)
+), chosen AS (
+    SELECT id, count(*) OVER () AS batch_size
+    FROM ranked
+    WHERE place = 1
+       OR (NOT isolated_so_far AND tokens_so_far <= coalesce(CAST(:token_budget AS bigint), tokens_so_far))
+)
+UPDATE jobs SET
+    state = 'leased', lease_token = :lease_token, leased_at = now(),
+    lease_until = now() + make_interval(secs => :lease_s),
+    attempts = attempts + 1, batch_size = chosen.batch_size, worker = :worker
+FROM chosen
+WHERE jobs.id = chosen.id
+RETURNING jobs.id, jobs.call_id, jobs.stage, jobs.scorecards, jobs.tokens, jobs.priority, jobs.attempts,
+    jobs.isolate, jobs.batch_size, jobs.lease_token, jobs.lease_until;
+
+-- name: heartbeat
+-- Extend the leases that are still held, never past :hard_cap_s after the claim: a hung worker can still beat.
+UPDATE jobs SET
+    lease_until = least(now() + make_interval(secs => :lease_s), leased_at + make_interval(secs => :hard_cap_s))
+WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
+RETURNING id;
+
+-- name: hold
+-- Lock the job rows that this lease still holds, before writing results in the same transaction: a lease that has been
+-- taken away returns no row, and a sweep has to wait until the results are committed.
+SELECT id FROM jobs
+WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
+ORDER BY id
+FOR UPDATE;
+
+-- name: finish
+-- The work is done, unless it was asked for again meanwhile. No row: the lease was lost, so discard the result.
+UPDATE jobs SET
+    state = CASE WHEN again THEN 'ready' ELSE 'done' END,
+    finished_at = CASE WHEN again THEN NULL ELSE now() END,
+    run_after = CASE WHEN again THEN now() ELSE run_after END,
+    attempts = CASE WHEN again THEN 0 ELSE attempts END,
+    isolate = isolate AND NOT again,
+    again = false, error_class = NULL, last_error = NULL,
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+WHERE id = :id AND lease_token = :lease_token
+RETURNING id, state;
+
+-- name: fail
+-- The job failed alone: try it again later, or never. No row: the lease was lost.
+UPDATE jobs SET
+    state = CASE WHEN attempts >= :max_attempts OR :permanent THEN 'dead' ELSE 'ready' END,
+    finished_at = CASE WHEN attempts >= :max_attempts OR :permanent THEN now() END,
+    run_after = now() + make_interval(secs => least(:backoff_cap_s, :backoff_s * 2 ^ (attempts - 1))),
+    again = false, error_class = :error_class, last_error = :error,
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+WHERE id = :id AND lease_token = :lease_token
+RETURNING id, state;
+
+-- name: isolate
+-- A batch failed as a whole: give its members their attempt back and let each run alone. Rows: those still held. A job
+-- that was claimed alone is not touched: to refund it would let it fail for ever.
+UPDATE jobs SET
+    state = 'ready', isolate = true, attempts = attempts - 1, run_after = now(),
+    again = false, error_class = :error_class, last_error = :error,
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token AND batch_size > 1
+RETURNING id, state;
+
+-- name: release
+-- Give back leases on work that was not begun, as when a worker shuts down.
+UPDATE jobs SET
+    state = 'ready', attempts = attempts - 1, run_after = now(), again = false,
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
+RETURNING id, state;
+
+-- name: sweep
+-- Collect expired leases. Members of a batch are isolated with their attempt back; a job that was alone is retried
+-- after a pause, or is dead when its attempts are used up.
+WITH expired AS MATERIALIZED (
+    SELECT id, batch_size > 1 AS in_batch, batch_size = 1 AND attempts >= :max_attempts AS exhausted
+    FROM jobs
+    WHERE state = 'leased' AND lease_until < now()
+    FOR UPDATE SKIP LOCKED
+)
+UPDATE jobs SET
+    state = CASE WHEN exhausted THEN 'dead' ELSE 'ready' END,
+    finished_at = CASE WHEN exhausted THEN now() END,
+    attempts = attempts - CASE WHEN in_batch THEN 1 ELSE 0 END,
+    isolate = isolate OR in_batch,
+    run_after = CASE WHEN in_batch THEN now()
+        ELSE now() + make_interval(secs => least(:backoff_cap_s, :backoff_s * 2 ^ (attempts - 1))) END,
+    again = false, error_class = 'LeaseExpired',
+    last_error = format('worker %s was not heard of after %s', coalesce(worker, 'unknown'), lease_until),
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+FROM expired
+WHERE jobs.id = expired.id
+RETURNING jobs.id, jobs.call_id, jobs.stage, jobs.state, jobs.isolate;
+
+-- name: due
+-- Per stage, what could be claimed now, and when the next waiting job becomes due.
+SELECT stage,
+    count(*) FILTER (WHERE run_after <= now()) AS due,
+    coalesce(sum(tokens) FILTER (WHERE run_after <= now()), 0) AS due_tokens,
+    coalesce(extract(epoch FROM now() - min(run_after) FILTER (WHERE run_after <= now())), 0) AS oldest_due_s,
+    extract(epoch FROM min(run_after) FILTER (WHERE run_after > now()) - now()) AS next_due_in_s
+FROM jobs
+WHERE state = 'ready'
+GROUP BY stage
+ORDER BY stage DESC;
+
+-- name: requeue
+-- Let dead jobs try again from the beginning. Only the newest job of a call and stage: an older one has been replaced.
+UPDATE jobs SET
+    state = 'ready', finished_at = NULL, attempts = 0, run_after = now()
+WHERE state = 'dead'
+  AND (CAST(:stage AS text) IS NULL OR stage = :stage)
+  AND (CAST(:call_ids AS bigint[]) IS NULL OR call_id = ANY (CAST(:call_ids AS bigint[])))
+  AND NOT EXISTS (
+      SELECT 1 FROM jobs newer
+      WHERE newer.call_id = jobs.call_id AND newer.stage = jobs.stage AND newer.id > jobs.id
+  )
+RETURNING id, call_id, stage, state;
