@@ -19,9 +19,8 @@ TIME_LIMIT_S = 1500
 VISIBILITY_TIMEOUT_S = 3600
 
 
-def create_app() -> Celery:
-    """The application with its broker from the settings; no result backend, since results are rows."""
-    broker_url = settings().broker_url
+def create_app(broker_url: str | None) -> Celery:
+    """The application on this broker; no result backend, since results are rows."""
     app = Celery("aftercall", broker=broker_url, include=["workers.tasks"])
     app.conf.update(
         task_queues=[Queue(name) for name in QUEUES],
@@ -66,4 +65,4 @@ def _use_our_logging(**_: object) -> None:
     configure_logging()
 
 
-app = create_app()
+app = create_app(settings().broker_url)

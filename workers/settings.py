@@ -19,14 +19,9 @@ class SettingsError(Exception):
     """A setting is unknown or malformed; the message names it and says what is accepted."""
 
 
-def default_data_dir(environ: Mapping[str, str] = os.environ, *, uid: int | None = None) -> Path:
-    """Where the embedded servers keep their data: the XDG data directory, or /var/lib for root.
-
-    Root's home is closed to the unprivileged user that Postgres must run as, hence the difference.
-    """
-    if (os.getuid() if uid is None else uid) == 0:
-        return Path("/var/lib/aftercall")
-    home = environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+def default_data_dir() -> Path:
+    """Where the embedded servers keep their data: the XDG data directory."""
+    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "aftercall"
 
 
@@ -80,6 +75,9 @@ class Settings(BaseSettings):
     prompt_cache: Literal["frozen", "refresh", "off"] = Field(
         default="frozen",
         description="How often the prompt is encoded: once, every few steps, every step.",
+    )
+    max_batch_calls: Annotated[int, Field(ge=1)] = Field(
+        default=16, description="Calls that one analysis batch may hold."
     )
     max_batch_tokens: Annotated[int, Field(ge=512)] = Field(
         default=16_384, description="Prompt tokens that one analysis batch may hold."

