@@ -7,18 +7,14 @@ the hash rule of the utterance bank.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Callable, Iterator
 from functools import cache
 from importlib.resources import files
-from typing import Literal
 
 from analytics.simulator import written_forms
-
-Split = Literal["train", "heldout"]
-HELDOUT_PERCENT = 15
+from analytics.simulator.patterns import Split, is_heldout
 
 _SLOT = re.compile(r"\{(\w+)\}")
 _VOWEL_SOUND = re.compile(r"^(?:[aeio]|u(?!n[ei]|s[eu]))|^ho(?:ur|nest)", re.IGNORECASE)
@@ -26,11 +22,6 @@ _CVC = re.compile(r"^[^aeiou]*[aeiou][bdgklmnprt]$")
 _DETERMINERS = ("the", "my", "your", "our", "their", "his", "her", "this", "that", "another")
 _PLURAL_DETERMINERS = ("the", "my", "your", "our", "some", "those", "these", "all the", "more", "")
 _PRONOUNS = ("it", "them", "that", "this", "one", "something", "everything", "him", "her", "us")
-
-
-def is_heldout(pattern: str) -> bool:
-    """The split of every authored pattern, for ever: 15 % by the hash of its text."""
-    return int(hashlib.sha256(pattern.encode()).hexdigest()[:8], 16) % 100 < HELDOUT_PERCENT
 
 
 @cache

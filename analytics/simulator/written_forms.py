@@ -89,7 +89,7 @@ def _digits(rng: random.Random, count: int) -> str:
 def _phone(rng: random.Random) -> str:
     local = f"{rng.choice(('555', _digits(rng, 3)))}-{_digits(rng, 4)}"
     area = str(rng.randint(201, 989))
-    return rng.choice((local, local, f"{area}-{local}", f"({area}) {local}"))
+    return rng.choice((local, f"{area}-{local}"))
 
 
 def _letters(rng: random.Random) -> str:
