@@ -1,0 +1,1 @@
+"""The masked-diffusion engine: prompts and JSON schemas in, checked records out."""

@@ -1,0 +1,271 @@
+"""The LLaDA decoder in plain PyTorch: Llama-style blocks without a causal mask.
+
+The trunk does not know how attention is laid out. Training, the engine and the reference decoder each pass an `attend`
+function for the layout at hand (packed prompts, canvases over a shared prompt, …), and keep keys and values as they like.
+Module names spell the tensor names of the published checkpoints, so that state dicts load as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from inference.diffusion.config import LladaConfig
+
+Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
+"""`(layer, q [..., n_heads, head_dim], k and v [..., n_kv_heads, head_dim]) -> [..., n_heads, head_dim]`; q and k are rotated."""
+
+
+class Linear(nn.Linear):
+    """A bias-free projection that computes in the dtype of its input, whatever the dtype of the stored weight."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., in_features]` to `[..., out_features]`."""
+        return F.linear(x, self.weight.to(x.dtype))
+
+
+class RMSNorm(nn.Module):
+    """Root-mean-square normalisation, computed in float32."""
+
+    def __init__(self, size: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., size]` to `[..., size]`, same dtype."""
+        wide = x.float()
+        normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + self.eps)
+        return normed.to(x.dtype) * self.weight.to(x.dtype)
+
+
+class Block(nn.Module):
+    """One transformer block, split at attention: `project` gives q, k, v; `merge` takes the attended values."""
+
+    def __init__(self, config: LladaConfig) -> None:
+        super().__init__()
+        d_model, d_kv = config.d_model, config.n_kv_heads * config.head_dim
+        self.head_dim = config.head_dim
+        self.attn_norm = RMSNorm(d_model, config.rms_norm_eps)
+        self.ff_norm = RMSNorm(d_model, config.rms_norm_eps)
+        self.q_proj = Linear(d_model, d_model, bias=False)
+        self.k_proj = Linear(d_model, d_kv, bias=False)
+        self.v_proj = Linear(d_model, d_kv, bias=False)
+        self.attn_out = Linear(d_model, d_model, bias=False)
+        self.ff_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
+        self.up_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
+        self.ff_out = Linear(config.mlp_hidden_size, d_model, bias=False)
+
+    def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """`[..., d_model]` to rotated q, rotated k, and v, each `[..., heads, head_dim]`."""
+        normed = self.attn_norm(x)
+        q = self.q_proj(normed).unflatten(-1, (-1, self.head_dim))
+        k = self.k_proj(normed).unflatten(-1, (-1, self.head_dim))
+        v = self.v_proj(normed).unflatten(-1, (-1, self.head_dim))
+        return rotate(q, cos, sin), rotate(k, cos, sin), v
+
+    def merge(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add attention output `[..., n_heads, head_dim]` and the feed-forward layer to `x [..., d_model]`."""
+        x = x + self.attn_out(attended.flatten(-2))
+        normed = self.ff_norm(x)
+        return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
+
+
+@dataclass(frozen=True, slots=True)
+class KVCache:
+    """Rotated keys and values of packed tokens, `[n_layers, num_tokens, n_kv_heads, head_dim]` each."""
+
+    keys: Tensor
+    values: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class CanvasSegment:
+    """One canvas in a canvas step: how many open positions it has, and where its prompt and its canvas lie in the caches."""
+
+    num_open: int
+    prompt_start: int
+    prompt_end: int
+    canvas_start: int
+    canvas_end: int
+
+
+class LladaModel(nn.Module):
+    """A LLaDA-family decoder. `model.transformer.…` are the published parameter names."""
+
+    def __init__(self, config: LladaConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.recompute_blocks = False
+        """Keep only block inputs for the backward pass, and compute the rest again: for training large models."""
+        parts: dict[str, nn.Module] = {
+            "wte": nn.Embedding(config.embedding_size, config.d_model),
+            "blocks": nn.ModuleList(Block(config) for _ in range(config.n_layers)),
+            "ln_f": RMSNorm(config.d_model, config.rms_norm_eps),
+        }
+        if not config.weight_tying:
+            parts["ff_out"] = Linear(config.d_model, config.embedding_size, bias=False)
+        self.model = nn.ModuleDict({"transformer": nn.ModuleDict(parts)})
+
+    @property
+    def blocks(self) -> Sequence[Block]:
+        """The transformer blocks, first to last."""
+        return cast(Sequence[Block], self._part("blocks"))
+
+    @property
+    def head_weight(self) -> Tensor:
+        """The LM head, `[embedding_size, d_model]`; the embedding itself when the checkpoint ties them."""
+        return cast(Tensor, self._part("wte" if self.config.weight_tying else "ff_out").weight)
+
+    def trunk(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        attend: Attend,
+        *,
+        dtype: torch.dtype | None = None,
+    ) -> Tensor:
+        """Final hidden states of tokens in any layout.
+
+        Args:
+            token_ids: integer `[...]`.
+            positions: integer `[...]`, the rotary position of each token.
+            attend: attention for this layout.
+            dtype: what to compute in; the dtype of the weights if not given.
+
+        Returns:
+            `[..., d_model]`, normalised, ready for `logits`.
+        """
+        x, cos, sin = self._enter(token_ids, positions, dtype)
+
+        def run_block(layer: int, x: Tensor) -> Tensor:
+            block = self.blocks[layer]
+            q, k, v = block.project(x, cos, sin)
+            return block.merge(x, attend(layer, q, k, v))
+
+        for layer in range(self.config.n_layers):
+            if self.recompute_blocks and torch.is_grad_enabled():
+                x = checkpoint(run_block, layer, x, use_reentrant=False)
+            else:
+                x = run_block(layer, x)
+        return cast(Tensor, self._part("ln_f")(x))
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """Hidden states `[..., d_model]` to logits `[..., embedding_size]`, same dtype."""
+        return F.linear(hidden, self.head_weight.to(hidden.dtype))
+
+    def prefill(self, token_ids: Tensor, positions: Tensor, lengths: Sequence[int]) -> KVCache:
+        """Encode packed prompts, each of which sees itself only.
+
+        Args:
+            token_ids: integer `[num_tokens]`, the prompts one after the other.
+            positions: integer `[num_tokens]`.
+            lengths: tokens of each prompt; they sum to `num_tokens`.
+
+        Returns:
+            The rotated keys and values of every layer. The last block stops there: nothing else of it is needed.
+        """
+        keys, values = [], []
+        x, cos, sin = self._enter(token_ids, positions, None)
+        for layer, block in enumerate(self.blocks):
+            q, k, v = block.project(x, cos, sin)
+            keys.append(k)
+            values.append(v)
+            if layer + 1 < self.config.n_layers:
+                pieces = zip(
+                    q.split(list(lengths)),
+                    k.split(list(lengths)),
+                    v.split(list(lengths)),
+                    strict=True,
+                )
+                x = block.merge(x, torch.cat([attend_all(*piece) for piece in pieces]))
+        return KVCache(torch.stack(keys), torch.stack(values))
+
+    def canvas_step(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        segments: Sequence[CanvasSegment],
+        prompts: KVCache,
+        canvases: KVCache,
+    ) -> Tensor:
+        """Forward over the open positions of many canvases, each over its prompt and its own canvas.
+
+        Args:
+            token_ids: integer `[num_open]`, canvas after canvas in the order of `segments`.
+            positions: integer `[num_open]`.
+            rows: integer `[num_open]`, the row of each open position in `canvases`.
+            segments: one per canvas.
+            prompts: keys and values of the prompts; read.
+            canvases: keys and values of whole canvases; the rows of the open positions are overwritten.
+
+        Returns:
+            Final hidden states `[num_open, d_model]`.
+        """
+        counts = [segment.num_open for segment in segments]
+
+        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+            canvases.keys[layer, rows] = k
+            canvases.values[layer, rows] = v
+            out = []
+            for segment, q_part in zip(segments, q.split(counts), strict=True):
+                prompt = slice(segment.prompt_start, segment.prompt_end)
+                canvas = slice(segment.canvas_start, segment.canvas_end)
+                k_part = torch.cat([prompts.keys[layer, prompt], canvases.keys[layer, canvas]])
+                v_part = torch.cat([prompts.values[layer, prompt], canvases.values[layer, canvas]])
+                out.append(attend_all(q_part, k_part, v_part))
+            return torch.cat(out)
+
+        return self.trunk(token_ids, positions, attend)
+
+    def new_cache(self, num_tokens: int) -> KVCache:
+        """An empty cache (zeros) for `num_tokens` tokens, in the dtype and on the device of the weights."""
+        weight = self.head_weight
+        shape = (self.config.n_layers, num_tokens, self.config.n_kv_heads, self.config.head_dim)
+        return KVCache(weight.new_zeros(shape), weight.new_zeros(shape))
+
+    def _part(self, name: str) -> nn.Module:
+        return cast(nn.ModuleDict, self.model["transformer"])[name]
+
+    def _enter(
+        self, token_ids: Tensor, positions: Tensor, dtype: torch.dtype | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        embedding = cast(Tensor, self._part("wte").weight)
+        x = F.embedding(token_ids, embedding).to(dtype or embedding.dtype)
+        cos, sin = rope_tables(positions, self.config.head_dim, self.config.rope_theta)
+        return x, cos, sin
+
+
+def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosines and sines of integer `positions [...]` in float32, `[..., 1, head_dim]`, the two halves alike."""
+    exponents = (
+        torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float32) / head_dim
+    )
+    angles = positions.float().unsqueeze(-1) * theta**-exponents
+    angles = torch.cat([angles, angles], dim=-1).unsqueeze(-2)
+    return angles.cos(), angles.sin()
+
+
+def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotary embedding of `x [..., heads, head_dim]`, pairing dimension i with i + head_dim / 2, in float32."""
+    wide = x.float()
+    first, second = wide.chunk(2, dim=-1)
+    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+
+
+def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    """Every query over every key: `q [num_q, n_heads, head_dim]`, `k`, `v [num_k, n_kv_heads, head_dim]`."""
+    out = F.scaled_dot_product_attention(
+        q.transpose(0, 1)[None],
+        k.transpose(0, 1)[None],
+        v.transpose(0, 1)[None],
+        enable_gqa=q.shape[1] != k.shape[1],
+    )
+    return out[0].transpose(0, 1)

@@ -1,0 +1,1 @@
+"""Training of the two checkpoints: speech recognition and the masked-diffusion language model."""
