@@ -36,6 +36,5 @@ ScorecardStatus = Literal["draft", "candidate", "promoted", "retired"]
 
 RunStatus = Literal["ok", "invalid", "not_applicable", "failed"]
 
-# supported: the turn exists. uncited: the field may cite a turn and does not. no_such_turn: it cites one that the
-# transcript does not have. not_citable: the scorecard asks for no evidence of this field.
-EvidenceStatus = Literal["supported", "uncited", "no_such_turn", "not_citable"]
+# As analytics.evidence finds it, and not_citable where the scorecard asks for no evidence of the field.
+EvidenceStatus = Literal["supported", "no_turn", "unknown_turn", "not_citable"]

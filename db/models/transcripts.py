@@ -59,16 +59,18 @@ class TurnRow(Base):
 
 
 class CallMetrics(Base):
-    """Talk metrics of one transcript, computed by code from its turns. Null where a side never spoke."""
+    """`analytics.talk_metrics.TalkMetrics` of one transcript. Null where there was nothing to measure."""
 
     __tablename__ = "call_metrics"
     __table_args__ = (
         at_least("talk_time_agent_ms", 0),
         at_least("talk_time_caller_ms", 0),
-        at_least("dead_air_ms", 0),
-        at_least("longest_dead_air_ms", 0),
+        at_least("talk_time_total_ms", 0),
+        at_least("non_talk_time_total_ms", 0),
         at_least("interruptions_agent_count", 0),
         at_least("interruptions_caller_count", 0),
+        at_least("agent_response_gap_p50_ms", 0),
+        at_least("agent_response_gap_p95_ms", 0),
         at_least("talk_speed_agent_wpm", 0),
         at_least("talk_speed_caller_wpm", 0),
     )
@@ -78,8 +80,8 @@ class CallMetrics(Base):
     )
     talk_time_agent_ms: Mapped[int]
     talk_time_caller_ms: Mapped[int]
-    dead_air_ms: Mapped[int]
-    longest_dead_air_ms: Mapped[int]
+    talk_time_total_ms: Mapped[int]
+    non_talk_time_total_ms: Mapped[int]
     interruptions_agent_count: Mapped[int]
     interruptions_caller_count: Mapped[int]
     agent_response_gap_p50_ms: Mapped[int | None]
