@@ -1,4 +1,4 @@
-"""What a caller asks of the engine: which records to fill in."""
+"""What a caller asks of the engine, and what comes back."""
 
 from __future__ import annotations
 
@@ -14,3 +14,33 @@ class BranchSpec:
     name: str
     instructions: str
     schema: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class CallRequest:
+    """A call's rendered turns (`"3 caller: …"`) and the records to fill in for it. `call_id` is the caller's own."""
+
+    call_id: str
+    turns: tuple[str, ...]
+    branches: tuple[BranchSpec, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class BranchResult:
+    """One finished record.
+
+    Attributes:
+        value: the record as JSON values; it fits the branch's schema.
+        confidence: JSON pointer of each slot → smallest probability among the tokens that say its value.
+        num_steps: denoising steps from admission to the last commit.
+        num_tokens: positions committed in slots, padding included.
+        turns_kept: None when the whole transcript was in the prompt, else how many first and last turns were.
+    """
+
+    call_id: str
+    name: str
+    value: dict[str, Any]
+    confidence: dict[str, float]
+    num_steps: int
+    num_tokens: int
+    turns_kept: tuple[int, int] | None
