@@ -12,7 +12,9 @@ from itertools import count
 from random import Random
 from typing import Any, Literal
 
+from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.dialogue import SpokenTurn, speak
+from analytics.simulator.entities import load_verticals
 from analytics.simulator.facts import Facts, sample_facts
 from analytics.simulator.labels import Records, label
 from analytics.simulator.noise import add_noise
@@ -64,12 +66,15 @@ def simulate(
         raise ValueError(f"shard {shard} of {num_shards}")
     if seed < 0:
         raise ValueError(f"a seed is not negative: {seed}")
-    patterns = (bank if bank is not None else load_bank()).patterns(split, patterns_per_act)
+    source = bank if bank is not None else load_bank()
+    patterns = ContextualPatterns(source.patterns(split, patterns_per_act))
+    verticals = load_verticals()
     random = Random()
     for index in count(shard, num_shards):
         random.seed(seed << 40 | index)
         facts = sample_facts(random, heldout_names=names == "heldout")
-        spoken = speak(facts, patterns, random)
+        fitting = patterns.for_call(facts.line, verticals[facts.vertical].line_names, facts.kind)
+        spoken = speak(facts, fitting, random)
         records = label(spoken, facts)
         heard = add_noise([turn.text for turn in spoken], noise, random)
         turns = tuple([(turn.role, text) for turn, text in zip(spoken, heard, strict=True)])

@@ -51,7 +51,10 @@ def _near() -> list[Moment]:
     moments = [_moment(f"today at {hour}", "today", hour) for hour in _HOURS] * 2
     moments += [_moment(f"this afternoon at {hour}", "today", hour) for hour in afternoon]
     moments += [_moment(f"this morning at {hour}", "today", hour) for hour in morning]
-    moments += [_moment("tonight at 7 pm", "today", "7 pm"), _moment("tonight at 8:30 pm", "today", "8:30 pm")]
+    moments += [
+        _moment("tonight at 7 pm", "today", "7 pm"),
+        _moment("tonight at 8:30 pm", "today", "8:30 pm"),
+    ]
     return moments
 
 

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
 from analytics.simulator.acts import SLOTS, role_of
+from analytics.simulator.affinity import Patterns
 from analytics.simulator.entities import load_shared
 from analytics.simulator.facts import Facts, pick
 from analytics.simulator.patterns import BankError, Pattern
 from analytics.simulator.plan import Block, Step, group_turns, plan_steps
 
-Patterns = Mapping[str, tuple[Pattern, ...]]
-
 _SERVICE_SLOTS: Final = frozenset({"service", "a_service"})
+_NAMING_SLOTS: Final = _SERVICE_SLOTS | {"issue"}
+_NAMING_SHARE: Final = 0.45  # beyond the third of the request patterns that name it anyway
 _GIVEN_SLOTS: Final = frozenset({"caller", "phone"})
-_PLAIN_PROPERTY: Final = frozenset({"agent.quote_price", "agent.ask_budget", "agent.handle_objection"})
+_PLAIN_PROPERTY: Final = frozenset(
+    {"agent.quote_price", "agent.ask_budget", "agent.handle_objection"}
+)
 _KNOWN_SERVICE: Final = ("caller.request.reschedule", "caller.request.cancel")
-_MAX_TRIES: Final = 8  # a random pattern fits in 9 of 10 tries; after 8 misses the list is filtered instead
+_MAX_TRIES: Final = (
+    8  # a random pattern fits in 9 of 10 tries; after 8 misses the list is filtered instead
+)
 _LOWERED: Final = frozenset(
     "And But So Well Yeah Yes No The My Can Could Do Is It This That We What When Where How There You "
     "If Just Look Listen Please Sorry Okay It's That's There's We're You're Not Our A An To For Let Let's".split()
@@ -62,7 +66,16 @@ def _join(texts: list[str]) -> str:
 class _Speaker:
     """Fills patterns for one call and remembers what has been said, so that nobody knows what was never told."""
 
-    __slots__ = ("_agent_slots", "_agent_values", "_caller_slots", "_facts", "_patterns", "_random", "_used", "_values")
+    __slots__ = (
+        "_agent_slots",
+        "_agent_values",
+        "_caller_slots",
+        "_facts",
+        "_patterns",
+        "_random",
+        "_used",
+        "_values",
+    )
 
     def __init__(self, facts: Facts, patterns: Patterns, random: Random) -> None:
         self._facts = facts
@@ -99,7 +112,7 @@ class _Speaker:
             values = values | {"when": step.when}
         if step.small:
             values = values | {"answer": pick(self._random, load_shared().answers)}
-        pattern = self._choose(act, slots)
+        pattern = self._choose_naming(act, slots) if request else self._choose(act, slots)
         self._learn(act, pattern, request)
         when = values["when"] if "when" in pattern.slots else None
         return Utterance(act, pattern.fill(values), pattern.slots, when)
@@ -118,13 +131,22 @@ class _Speaker:
             raise BankError(f"{act}: no pattern in this split uses only the slots {sorted(slots)}")
         return pick(self._random, fitting)
 
+    def _choose_naming(self, act: str, slots: frozenset[str]) -> Pattern:
+        """A pattern for a request, preferring those that name the service or the issue, if the act has any."""
+        pattern = self._choose(act, slots)
+        if self._random.random() < _NAMING_SHARE:
+            for _ in range(_MAX_TRIES):
+                if pattern.slots & _NAMING_SLOTS:
+                    break
+                pattern = self._choose(act, slots)
+        return pattern
+
     def _learn(self, act: str, pattern: Pattern, request: bool) -> None:
         if act.startswith("agent"):
             return
         self._agent_slots |= pattern.slots & _GIVEN_SLOTS
         if request:
-            named = pattern.slots & {"service", "a_service", "issue"}
-            if named or act in _KNOWN_SERVICE:
+            if pattern.slots & _NAMING_SLOTS or act in _KNOWN_SERVICE:
                 self._caller_slots |= _SERVICE_SLOTS
                 self._agent_slots |= _SERVICE_SLOTS
             if act == "caller.request.question" and "topic" not in pattern.slots:

@@ -57,6 +57,7 @@ class Vertical:
 
     name: str
     lines: tuple[Line, ...]
+    line_names: frozenset[str]
     staff: tuple[str, ...]
     questions: tuple[tuple[str, str], ...]  # (topic, answer)
 
@@ -94,7 +95,8 @@ def _content_lines(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
-def _sections(name: str) -> dict[str, list[str]]:
+def read_sections(name: str) -> dict[str, list[str]]:
+    """[section] → its lines, of one lexicon file. Raises LexiconError for text before the first section."""
     sections: dict[str, list[str]] = {}
     current: list[str] | None = None
     for line in _content_lines(name):
@@ -146,7 +148,9 @@ def _read_line(file: str, name: str, fields: dict[str, list[str]]) -> Line:
     known = {service.name for service in services}
     for issue in issues:
         if issue.service not in known:
-            raise LexiconError(f"{file} [{name}]: {issue.text} is solved by no service: {issue.service}")
+            raise LexiconError(
+                f"{file} [{name}]: {issue.text} is solved by no service: {issue.service}"
+            )
     urgent = tuple(issue for issue in issues if issue.urgent)
     return Line(name, tuple(fields["businesses"]), tuple(services), tuple(issues), urgent)
 
@@ -155,12 +159,16 @@ def _read_line(file: str, name: str, fields: dict[str, list[str]]) -> Line:
 def load_vertical(name: str) -> Vertical:
     """One vertical's lexicon. Raises LexiconError when its file breaks the format."""
     file = f"{name}.txt"
-    sections = {section: _fields(lines) for section, lines in _sections(file).items()}
+    sections = {section: _fields(lines) for section, lines in read_sections(file).items()}
     common = sections.pop("all")
     lines = tuple(_read_line(file, section, fields) for section, fields in sections.items())
     questions = [_row(file, row, 2) for row in common["questions"]]
     return Vertical(
-        name, lines, tuple(common["staff"]), tuple((topic, answer) for topic, answer in questions)
+        name,
+        lines,
+        frozenset(line.name for line in lines),
+        tuple(common["staff"]),
+        tuple((topic, answer) for topic, answer in questions),
     )
 
 
@@ -173,7 +181,7 @@ def load_verticals() -> dict[str, Vertical]:
 @cache
 def load_shared() -> Shared:
     """The lists that all verticals share."""
-    sections = _sections("shared.txt")
+    sections = read_sections("shared.txt")
     lists = {
         key: tuple(item for line in lines for item in _semicolons(line))
         for key, lines in sections.items()

@@ -11,7 +11,14 @@ from typing import Final, Generic, Literal, TypeVar
 
 from analytics.simulator.acts import EMERGENCY_VERTICALS, PRICED_VERTICALS, VERTICALS
 from analytics.simulator.calendar import Moment, pick_moment, pick_other
-from analytics.simulator.entities import Issue, Line, Service, load_names, load_shared, load_verticals
+from analytics.simulator.entities import (
+    Issue,
+    Line,
+    Service,
+    load_names,
+    load_shared,
+    load_verticals,
+)
 from analytics.simulator.names import pseudo_first_name, pseudo_last_name
 
 Kind = Literal["conversation", "voicemail", "wrong_number", "solicitation", "no_speech", "hang_up"]
@@ -128,7 +135,9 @@ _OUTCOME = {
     "question": Draw(
         {"answered": 55, "booked": 12, "message_taken": 12, "transferred": 12, "unresolved": 9}
     ),
-    "reschedule": Draw({"rescheduled": 66, "unresolved": 13, "message_taken": 11, "transferred": 10}),
+    "reschedule": Draw(
+        {"rescheduled": 66, "unresolved": 13, "message_taken": 11, "transferred": 10}
+    ),
     "cancel": Draw({"cancelled": 72, "unresolved": 10, "message_taken": 9, "transferred": 9}),
     "complaint": Draw({"message_taken": 34, "transferred": 28, "unresolved": 20, "booked": 18}),
     "emergency": Draw({"transferred": 42, "message_taken": 20, "booked": 26, "unresolved": 12}),
@@ -138,11 +147,24 @@ _OUTCOME = {
     "unknown": Draw({"unresolved": 1}),
 }
 
-_LEAD_SHARE: Final = {"book": 0.56, "price": 0.5, "question": 0.28, "complaint": 0.2, "emergency": 0.22}
-_OTHER_LEAD_SHARE: Final = 0.14
+_LEAD_SHARES: Final[Mapping[str, Mapping[str, float]]] = {
+    "book": {"urgency": 0.6, "timeline": 0.62, "authority": 0.62, "objection": 0.55},
+    "price": {"urgency": 0.5, "timeline": 0.62, "authority": 0.62, "objection": 0.6},
+    "question": {"urgency": 0.3, "timeline": 0.4, "authority": 0.45, "objection": 0.4},
+    "reschedule": {"urgency": 0.3, "timeline": 0.3, "authority": 0.15, "objection": 0.2},
+    "cancel": {"timeline": 0.12, "authority": 0.15, "objection": 0.45},
+    "complaint": {"urgency": 0.35, "timeline": 0.3, "authority": 0.25, "objection": 0.3},
+    "emergency": {"timeline": 0.3, "authority": 0.35, "objection": 0.25},
+    "message": {"urgency": 0.4, "timeline": 0.1, "authority": 0.2, "objection": 0.2},
+}
+"""How often each intent's callers speak of each lead feature."""
+_QUOTED_SHARE: Final = {"book": 0.65, "price": 0.9, "question": 0.25, "emergency": 0.12}
+_BUDGET_SHARE: Final = 0.85
+_NO_QUOTE_BUDGET_SHARE: Final = {"book": 0.15, "price": 0.2, "question": 0.08}
 
 _URGENCY = Draw({"high": 1, "medium": 1.25, "low": 1.25})
 _TIMELINE = Draw({"today": 1, "week": 1, "month": 1, "later": 1, "unknown": 0.5})
+_LATER = Draw({"later": 1, "unknown": 0.5})
 _FITTING_URGENCY: Final = {
     "later": Draw({"low": 1, "medium": 0.3}),
     "month": Draw({"low": 1, "medium": 1}),
@@ -246,6 +268,32 @@ def _commitment(random: Random, intent: str, outcome: str) -> str | None:
     return None
 
 
+def _timeline(random: Random, intent: str, share: float) -> str | None:
+    if random.random() >= share:
+        return None
+    if intent == "emergency":
+        return "today"
+    return _LATER(random) if intent == "cancel" else _TIMELINE(random)
+
+
+def _money(
+    random: Random, kind: Kind, vertical: str, intent: str, outcome: str
+) -> tuple[bool, str | None]:
+    """(the price is quoted, what the caller says to it). Only a quoted price can fit or not."""
+    if kind not in ("conversation", "voicemail"):
+        return False, None
+    must = intent == "price" and outcome in ("answered", "booked", "declined")
+    quoted = must or random.random() < _QUOTED_SHARE.get(intent, 0.0)
+    if not quoted or vertical == "after_hours" or kind == "voicemail":
+        return False, "unknown" if random.random() < _NO_QUOTE_BUDGET_SHARE.get(
+            intent, 0.0
+        ) else None
+    budget_fit = _BUDGET(random) if random.random() < _BUDGET_SHARE else None
+    if budget_fit == "over" and outcome == "booked":
+        budget_fit = "stretch" if random.random() < 0.6 else "fits"
+    return True, budget_fit
+
+
 def _urgency(random: Random, intent: str, timeline: str | None, share: float) -> str | None:
     if intent == "emergency":
         return "high" if random.random() < 0.4 else None
@@ -275,38 +323,30 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
 
     line = _line(random, vertical.lines, intent)
     service, issue = _subject(random, line, intent)
-    share = _LEAD_SHARE.get(intent, _OTHER_LEAD_SHARE) if has_lead else 0.0
-    timeline = _TIMELINE(random) if random.random() < share else None
-    if intent == "emergency" and timeline is not None:
-        timeline = "today"
-    urgency = _urgency(random, intent, timeline, share)
+    shares = _LEAD_SHARES[intent] if has_lead else {}
+    timeline = _timeline(random, intent, shares.get("timeline", 0.0))
+    urgency = _urgency(random, intent, timeline, shares.get("urgency", 0.0)) if has_lead else None
     if urgency == "high" and timeline in ("later", "month"):
         timeline = "week"
-    quoted = has_lead and (
-        random.random() < (0.9 if intent == "price" else 0.6 if intent == "book" else 0.1)
-    )
-    quoted = quoted or (intent == "price" and outcome in ("answered", "booked", "declined"))
-    quoted = quoted and vertical_name != "after_hours" and kind != "voicemail"
-    budget_fit = _BUDGET(random) if random.random() < (0.8 if quoted else share * 0.3) else None
-    if not quoted and budget_fit is not None:
-        budget_fit = "unknown"
-    if budget_fit == "over" and outcome in ("booked", "rescheduled"):
-        budget_fit = "stretch" if random.random() < 0.6 else "fits"
-    objection = _OBJECTION(random) if random.random() < share * 0.9 else None
+    quoted, budget_fit = _money(random, kind, vertical_name, intent, outcome)
+    objection = _OBJECTION(random) if random.random() < shares.get("objection", 0.0) else None
     if objection == "price" and not (quoted or intent in _BUYING):
         objection = "timing"
     if intent == "emergency" and objection is not None:
         objection = "timing" if random.random() < 0.5 else "trust"
-    distance = _URGENT_DISTANCE if urgency == "high" or intent == "emergency" else _DISTANCE[timeline]
+    distance = (
+        _URGENT_DISTANCE if urgency == "high" or intent == "emergency" else _DISTANCE[timeline]
+    )
     appointment = pick_moment(random, distance(random))
     refused = pick_other(random, "week", appointment)
     price, budget = _amounts(random, service, budget_fit)
     shared = load_shared()
     topic, answer = pick(random, vertical.questions)
     commitment = _commitment(random, intent, outcome) if has_lead else None
+    if budget_fit == "over" and commitment == "committed":
+        commitment = "considering"
     if outcome == "declined" and commitment is None and budget_fit != "over":
         objection = objection or "timing"
-    complains = intent == "complaint"
     tool = _tool(random, intent, outcome) if kind == "conversation" else None
     named = _NAME_SHARE.get(intent, 0.84)
     with_time = outcome in ("booked", "rescheduled")
@@ -332,7 +372,7 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
         appointment=appointment,
         refused=refused,
         previous=pick_other(random, "week", appointment, refused),
-        offers=_offers(random, outcome, commitment),
+        offers=0 if tool == "failed" else _offers(random, outcome, commitment),
         price=price,
         budget=budget,
         quoted=quoted,
@@ -341,11 +381,11 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
         competitor=pick(random, shared.competitors),
         urgency=urgency,
         timeline=timeline,
-        authority=_AUTHORITY(random) if random.random() < share else None,
+        authority=_AUTHORITY(random) if random.random() < shares.get("authority", 0.0) else None,
         budget_fit=budget_fit,
         commitment=commitment,
         objection=objection,
-        mood_start=None if complains else _MOOD_START(random),
+        mood_start=None if intent == "complaint" else _MOOD_START(random),
         mood_mid=_MOOD_MID(random) if has_lead else None,
         mood_end=_MOOD_END(random),
         tool=tool,
@@ -359,7 +399,11 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
 def _tool(random: Random, intent: str, outcome: str) -> str | None:
     if outcome == "unresolved":
         return "failed" if random.random() < 0.75 else _TOOL(random)
-    if outcome in ("message_taken", "transferred") and intent != "message" and random.random() < 0.3:
+    if (
+        outcome in ("message_taken", "transferred")
+        and intent != "message"
+        and random.random() < 0.3
+    ):
         return "failed"
     return _TOOL(random)
 

@@ -52,7 +52,6 @@ _OUTCOMES: Final = {
 _WITHOUT_SUBSTANCE: Final = frozenset(
     {"caller.opener", "caller.backchannel", "caller.mishear", "caller.hold_on", "caller.interrupt"}
 )
-_BARE_CALLER: Final = "The caller"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +140,9 @@ def _stated(heard: Sequence[Heard], field: str) -> tuple[str, int | None]:
 
 def _urgency(heard: Sequence[Heard]) -> tuple[str, int | None]:
     value, turn = _stated(heard, "urgency")
-    emergency = next((item for item in heard if item.act.startswith("caller.request.emergency")), None)
+    emergency = next(
+        (item for item in heard if item.act.startswith("caller.request.emergency")), None
+    )
     if turn is None and emergency is not None:
         return "high", emergency.turn
     return value, turn
@@ -167,7 +168,9 @@ def _objection(heard: Sequence[Heard], intent: str) -> tuple[str, int | None]:
     return ("unknown" if intent == "unknown" else "none"), None
 
 
-def _features(heard: Sequence[Heard], intent: str, intent_turn: int | None, outcome: str) -> dict[str, Any]:
+def _features(
+    heard: Sequence[Heard], intent: str, intent_turn: int | None, outcome: str
+) -> dict[str, Any]:
     values: dict[str, tuple[str, int | None]]
     if intent in ("not_applicable", "solicitation"):
         values = dict.fromkeys(
@@ -190,7 +193,9 @@ def _features(heard: Sequence[Heard], intent: str, intent_turn: int | None, outc
     return record
 
 
-def _entities(turns: Sequence[SpokenTurn], facts: Facts, intent: str, outcome: str) -> dict[str, str | None]:
+def _entities(
+    turns: Sequence[SpokenTurn], facts: Facts, intent: str, outcome: str
+) -> dict[str, str | None]:
     used: set[str] = set()
     named = False
     quoted = False
@@ -217,6 +222,15 @@ def _entities(turns: Sequence[SpokenTurn], facts: Facts, intent: str, outcome: s
     }
 
 
+def _subject(facts: Facts, service: str | None) -> str | None:
+    """The service, or help with the problem, as a phrase with its article."""
+    if service is None:
+        return None
+    if facts.issue is not None and service == facts.issue.name:
+        return f"help with {facts.issue.text}"
+    return facts.service.with_article
+
+
 def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
     """The records of a call as spoken: plain dicts that fit analytics.records."""
     heard = _heard(turns)
@@ -232,7 +246,7 @@ def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
         caller_spoke=caller_spoke,
         agent_spoke=bool(turns),
         objection=str(features["objection"]),
-        article=facts.service.with_article if entities["service"] == facts.service.name else None,
+        subject=_subject(facts, entities["service"]),
         entities=entities,
     )
     return {

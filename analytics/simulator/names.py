@@ -7,15 +7,13 @@ from typing import Final
 
 from analytics.simulator.patterns import is_heldout
 
-_ONSETS: Final = (
-    "B Br C Ch D Dr F G Gr H J K Kr L M N P Pr R S Sh St T Th Tr V W Y Z Bl Cl Fl Gl Pl Sl Sw Kw Ts Zh Mc De La".split()
-)
+_ONSETS: Final = "B Br C Ch D Dr F G Gr H J K Kr L M N P Pr R S Sh St T Th Tr V W Y Z Bl Cl Fl Gl Pl Sl Sw Kw Ts Zh Mc De La".split()
 _MIDDLES: Final = "b d f g k l ll m n nd nk r rr s sh st t tt v z ch rm rn ld lt ng mb sk".split()
 _VOWELS: Final = "a e i o u a e i o ai ea ee ia io oo ou ay".split()
-_FIRST_ENDS: Final = "a o i n na la el en ie y ine ette on is ah ra ria us as eth il ko mi sha ya".split()
-_LAST_ENDS: Final = (
-    "son er man ez ski ov in ini elli ton ley ford berg wood well sen ard ic oglu ian wala ker field den sky moto yama dez gan".split()
+_FIRST_ENDS: Final = (
+    "a o i n na la el en ie y ine ette on is ah ra ria us as eth il ko mi sha ya".split()
 )
+_LAST_ENDS: Final = "son er man ez ski ov in ini elli ton ley ford berg wood well sen ard ic oglu ian wala ker field den sky moto yama dez gan".split()
 
 _Syllables = list[str]
 

@@ -97,4 +97,4 @@ def add_noise(texts: Sequence[str], rate: float, random: Random) -> list[str]:
     return noisy
 
 
-_MARKS: Final = str.maketrans("", "", "?!;\"")
+_MARKS: Final = str.maketrans("", "", '?!;"')

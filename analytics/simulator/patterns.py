@@ -90,7 +90,9 @@ class Bank:
         """
         if split == "heldout":
             if patterns_per_act is not None:
-                raise ValueError("patterns_per_act limits training patterns; held-out patterns are always all used")
+                raise ValueError(
+                    "patterns_per_act limits training patterns; held-out patterns are always all used"
+                )
             return dict(self.heldout)
         if patterns_per_act is None:
             return dict(self.train)
@@ -124,7 +126,9 @@ def read_act(path: Path) -> tuple[str, ...]:
 def read_bank(directory: Path) -> Bank:
     """Reads, checks and compiles all acts. Raises BankError naming every missing act and every unusable pattern."""
     problems: list[str] = []
-    owner: dict[tuple[str, str], str] = {}  # (role, pattern) → act: the same words from both sides are no conflict
+    owner: dict[
+        tuple[str, str], str
+    ] = {}  # (role, pattern) → act: the same words from both sides are no conflict
     train: dict[str, tuple[Pattern, ...]] = {}
     heldout: dict[str, tuple[Pattern, ...]] = {}
     for act in ACTS:
@@ -146,7 +150,9 @@ def read_bank(directory: Path) -> Bank:
             if not patterns:
                 problems.append(f"{act}: no {name} pattern")
     problems += [
-        f"{path.name}: no such act" for path in sorted(directory.glob("*.txt")) if path.stem not in ACTS
+        f"{path.name}: no such act"
+        for path in sorted(directory.glob("*.txt"))
+        if path.stem not in ACTS
     ]
     if problems:
         raise BankError(f"{len(problems)} problems in the bank:\n" + "\n".join(problems))

@@ -34,7 +34,18 @@ _REPEATABLE: Final = frozenset(
         "agent.answer",
     }
 )
-_CLARIFIABLE: Final = ("caller.give_name", "caller.give_phone", "caller.give_address", "caller.request")
+_CLARIFIABLE: Final = ("caller.give_name", "caller.give_phone", "caller.give_address")
+_UNASKED: Final = {
+    (intent, field): 1.0
+    for intent, fields in {
+        "question": ("urgency",),
+        "price": ("urgency",),
+        "cancel": ("urgency", "timeline", "authority"),
+        "message": ("timeline",),
+    }.items()
+    for field in fields
+}
+"""Shares of what the caller says unasked, where the agent's question would make no sense; 0.45 elsewhere."""
 _NOT_AN_ANCHOR: Final = frozenset(
     {"caller.opener", "caller.mishear", "caller.hold_on", "caller.tool_wait", "caller.backchannel"}
 )
@@ -119,7 +130,11 @@ def _tool(facts: Facts, random: Random) -> Block:
         return [*steps, Step("agent.tool_timeout"), *reaction, Step("agent.tool_ok")]
     if facts.tool == "recovered":
         steps += [Step("agent.tool_failed"), *reaction]
-        return steps + (_steps("agent.tool_start") if random.random() < 0.4 else []) + _steps("agent.tool_ok")
+        return (
+            steps
+            + (_steps("agent.tool_start") if random.random() < 0.4 else [])
+            + _steps("agent.tool_ok")
+        )
     if random.random() < 0.4:
         steps += _steps("agent.tool_timeout")
         if random.random() < 0.5:
@@ -162,7 +177,7 @@ def _details(facts: Facts, random: Random, named: bool) -> tuple[list[Block], li
         if value is None:
             continue
         act = f"caller.{field}.{value}"
-        if random.random() < 0.45:
+        if random.random() < _UNASKED.get((facts.intent, field), 0.45):
             volunteered.append(Step(act))
         else:
             blocks.append(_asked(f"agent.ask_{field}", act, random))
@@ -203,6 +218,18 @@ def _offers(facts: Facts, random: Random, tool: Block) -> Block:
     return steps
 
 
+def _no_offer(facts: Facts, random: Random, tool: Block) -> Block:
+    """The system's answer when no time is offered; where it fails, often after the caller has named a time."""
+    if (
+        facts.tool == "failed"
+        and facts.intent in ("book", "reschedule")
+        and tool
+        and random.random() < 0.5
+    ):
+        return [Step("agent.ask_day"), Step("caller.ask_for_slot", facts.refused.when), *tool]
+    return tool
+
+
 def _commitment(facts: Facts) -> Block:
     return _steps(f"caller.commitment.{facts.commitment}") if facts.commitment else []
 
@@ -227,7 +254,7 @@ def _body(facts: Facts, random: Random, named: bool) -> tuple[Block, list[Step]]
         tool = []
     commitment = _commitment(facts)
     deal = money + _objection(facts, random)
-    offers = _offers(facts, random, tool) if facts.offers else list(tool)
+    offers = _offers(facts, random, tool) if facts.offers else _no_offer(facts, random, tool)
     if facts.commitment == "committed" and offers and random.random() < 0.4:
         offers = commitment + offers
         commitment = []
@@ -240,13 +267,19 @@ def _body(facts: Facts, random: Random, named: bool) -> tuple[Block, list[Step]]
         parts += [*blocks[:n_before], offers, deal]
     else:
         parts += [*blocks[:n_before], deal, offers]
-    parts += [*blocks[n_before:], commitment] if random.random() < 0.4 else [commitment, *blocks[n_before:]]
+    parts += (
+        [*blocks[n_before:], commitment]
+        if random.random() < 0.4
+        else [commitment, *blocks[n_before:]]
+    )
     if facts.outcome in ("declined", "answered"):
         parts = [part for part in parts if part is not commitment] + [commitment]
     return [step for part in parts for step in part], volunteered
 
 
-def _insert_after_caller(steps: Block, random: Random, extra: Block, *, start: int, end: int) -> None:
+def _insert_after_caller(
+    steps: Block, random: Random, extra: Block, *, start: int, end: int
+) -> None:
     """Puts `extra` after a random caller step in [start, end), where the caller is already speaking."""
     places = [
         i + 1
@@ -269,8 +302,6 @@ def _end(facts: Facts, random: Random) -> Block:
                 steps += _steps("agent.anything_else", "caller.no_more")
         else:
             steps += _steps("caller.no_more")
-    elif not mood and random.random() < 0.5:
-        steps += _steps("caller.backchannel")
     return [*steps, *mood, *(_steps("agent.goodbye") if random.random() < 0.7 else [])]
 
 
@@ -323,7 +354,9 @@ def _conversation(facts: Facts, random: Random) -> Block:
         extra += _steps(reply) if random.random() < 0.5 else []
         _insert_after_caller(steps, random, extra, start=len(opening), end=len(steps))
     if facts.smalltalk:
-        extra = _steps("caller.smalltalk") + (_steps("agent.smalltalk") if random.random() < 0.7 else [])
+        extra = _steps("caller.smalltalk") + (
+            _steps("agent.smalltalk") if random.random() < 0.7 else []
+        )
         _insert_after_caller(steps, random, extra, start=start, end=len(steps))
     if facts.injection:
         extra = _steps("caller.injection") + (_steps("agent.ack") if random.random() < 0.3 else [])
@@ -339,7 +372,12 @@ def _conversation(facts: Facts, random: Random) -> Block:
 def _voicemail(facts: Facts, random: Random) -> Block:
     steps = _steps(_greeting(facts))
     blocks, volunteered = _details(facts, random, named=False)
-    told = [step for block in blocks for step in block if step.act.startswith("caller.") and "hold" not in step.act]
+    told = [
+        step
+        for block in blocks
+        for step in block
+        if step.act.startswith("caller.") and "hold" not in step.act
+    ]
     told = [step for step in told if step.act != "caller.confirm_yes"]
     mood = _steps(f"caller.mood.{facts.mood_start}.start") if facts.mood_start else []
     steps += _steps("caller.opener") if random.random() < 0.4 else []
@@ -361,8 +399,10 @@ def _not_business(facts: Facts, random: Random) -> Block:
         steps += _steps("agent.ack")
     if facts.injection:
         steps += _steps("caller.injection")
-    if facts.outcome == "message_taken" and facts.gives_name and not any(
-        step.act == "caller.give_name" for step in steps
+    if (
+        facts.outcome == "message_taken"
+        and facts.gives_name
+        and not any(step.act == "caller.give_name" for step in steps)
     ):
         steps += _steps("agent.ask_name", "caller.give_name")
     return [*steps, Step(_CLOSES[facts.outcome]), *_end(facts, random)]
@@ -375,13 +415,21 @@ def _no_speech(facts: Facts, random: Random) -> Block:
     if share < 0.65:
         return _steps(_greeting(facts))
     follow = "agent.ask_need" if random.random() < 0.5 else "agent.clarify"
-    return _steps(_greeting(facts), follow) + (_steps("agent.goodbye") if random.random() < 0.4 else [])
+    return _steps(_greeting(facts), follow) + (
+        _steps("agent.goodbye") if random.random() < 0.4 else []
+    )
 
 
 def _hang_up(facts: Facts, random: Random) -> Block:
     steps = _steps(_greeting(facts))
     steps += _steps("agent.ask_need") if random.random() < 0.4 else []
-    spoken = ("caller.opener", "caller.backchannel", "caller.mishear", "caller.hold_on", "caller.opener")
+    spoken = (
+        "caller.opener",
+        "caller.backchannel",
+        "caller.mishear",
+        "caller.hold_on",
+        "caller.opener",
+    )
     steps += _steps(spoken[int(random.random() * len(spoken))])
     if facts.mood_start and random.random() < 0.4:
         steps += _steps(f"caller.mood.{facts.mood_start}.start")

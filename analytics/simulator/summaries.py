@@ -70,21 +70,20 @@ def summarize(
     caller_spoke: bool,
     agent_spoke: bool,
     objection: str,
-    article: str | None,
+    subject: str | None,
     entities: Mapping[str, str | None],
 ) -> str:
-    """One sentence on what the caller wanted, one on what came of it. `article`: the service with its article."""
+    """One sentence on what the caller wanted, one on what came of it. `subject`: the service with its article."""
     if not caller_spoke:
         return _NO_CALLER if agent_spoke else _SILENT
     name = entities["caller_name"] or "The caller"
     if intent == "not_applicable":
         return f"{name} {_WRONG_NUMBER}."
-    service = entities["service"]
     wish = _WISH[intent].format(
-        subject=article or ("help with " + service if service else "a visit" if intent == "book" else "it"),
-        for_service=f" for {article or service}" if service else "",
-        about_service=f" about {article or service}" if service else "",
-        with_service=f" with {article or service}" if service else "",
+        subject=subject or ("a visit" if intent == "book" else "it"),
+        for_service=f" for {subject}" if subject else "",
+        about_service=f" about {subject.removeprefix('help with ')}" if subject else "",
+        with_service=f" with {subject.removeprefix('help with ')}" if subject else "",
     )
     when = entities["appointment"]
     price = entities["price"]
@@ -93,7 +92,11 @@ def summarize(
         result = _RESULTS[outcome].format(
             for_when=f" for {when}" if when else "",
             to_when=f" to {when}" if when else "",
-            price=f", quoting {price}" if price and outcome == "answered" else f" at {price}" if price else "",
+            price=f", quoting {price}"
+            if price and outcome == "answered"
+            else f" at {price}"
+            if price
+            else "",
         )
     worry = f" They had doubts about {_DOUBTS[objection]}." if objection in _DOUBTS else ""
     return f"{name} {wish}. {result}{worry}"[:MAX_LENGTH]
