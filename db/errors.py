@@ -190,4 +190,6 @@ _TRANSLATIONS: tuple[tuple[type[psycopg.Error], Callable[[psycopg.Error], StoreE
     ),
     (psycopg.OperationalError, _unavailable),
     (psycopg.DataError, _unstorable),
+    (psycopg.ProgrammingError, lambda error: QueryFailedError(f"query refused: {error}".strip())),
+    (psycopg.InternalError, lambda error: QueryFailedError(f"query refused: {error}".strip())),
 )

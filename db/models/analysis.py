@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -33,8 +33,8 @@ class Scorecard(Base):
     id: Mapped[Id]
     name: Mapped[str]
     version: Mapped[int]
-    kind: Mapped[str]
-    status: Mapped[str] = mapped_column(server_default="draft")
+    kind: Mapped[ScorecardKind] = mapped_column(Text)
+    status: Mapped[ScorecardStatus] = mapped_column(Text, server_default="draft")
     instructions: Mapped[str]
     output_schema: Mapped[Json]
     sha256: Mapped[str]  # of instructions and schema
@@ -85,7 +85,7 @@ class AnalysisRun(Base):
     transcript_id: Mapped[int] = mapped_column(ForeignKey("transcripts.id", ondelete="CASCADE"))
     scorecard_id: Mapped[int] = mapped_column(ForeignKey("scorecards.id"))
     job_id: Mapped[int | None] = mapped_column(ForeignKey("jobs.id", ondelete="SET NULL"))
-    status: Mapped[str]
+    status: Mapped[RunStatus] = mapped_column(Text)
     error: Mapped[str | None]
     fingerprint: Mapped[str]
     provenance: Mapped[Json]
@@ -119,4 +119,4 @@ class FieldEvidence(Base):
     turn_number: Mapped[int | None]
     start_ms: Mapped[int | None]
     end_ms: Mapped[int | None]
-    status: Mapped[str]
+    status: Mapped[EvidenceStatus] = mapped_column(Text)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -32,7 +32,7 @@ class Call(Base):
     external_id: Mapped[str]
     agent_id: Mapped[str | None]
     agent_version: Mapped[str | None]
-    direction: Mapped[str] = mapped_column(server_default="unknown")
+    direction: Mapped[Direction] = mapped_column(Text, server_default="unknown")
     started_at: Mapped[Moment | None]
     campaign: Mapped[str | None]
     caller_key: Mapped[str | None]  # a hash of the caller's number: tells repeat callers, not who
@@ -74,7 +74,7 @@ class Recording(Base):
     channels: Mapped[int | None]
     duration_ms: Mapped[int | None]
     agent_channel: Mapped[int | None]  # null: the setting decides
-    verdict: Mapped[str | None]  # null until the media guard has looked
+    verdict: Mapped[Verdict | None] = mapped_column(Text)  # null until the media guard has looked
     verdict_detail: Mapped[str | None]
     checked_at: Mapped[Moment | None]
     created_at: Mapped[CreatedAt]

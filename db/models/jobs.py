@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, func, text
+from sqlalchemy import CheckConstraint, DateTime, ForeignKey, Index, SmallInteger, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -57,8 +57,8 @@ class Job(Base):
 
     id: Mapped[Id]
     call_id: Mapped[int] = mapped_column(ForeignKey("calls.id", ondelete="CASCADE"))
-    stage: Mapped[str]
-    state: Mapped[str] = mapped_column(server_default="ready")
+    stage: Mapped[Stage] = mapped_column(Text)
+    state: Mapped[JobState] = mapped_column(Text, server_default="ready")
     scorecards: Mapped[list[str] | None] = mapped_column(ARRAY(TEXT))  # null: all promoted ones
     priority: Mapped[int] = mapped_column(SmallInteger, server_default="0")  # higher goes first
     tokens: Mapped[int] = mapped_column(server_default="0")  # what the batch budget counts

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from analytics.transcript import Role
@@ -51,7 +51,7 @@ class TurnRow(Base):
         ForeignKey("transcripts.id", ondelete="CASCADE"), primary_key=True
     )
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
-    role: Mapped[str]
+    role: Mapped[Role] = mapped_column(Text)
     start_ms: Mapped[int]
     end_ms: Mapped[int]
     text: Mapped[str]

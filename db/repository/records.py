@@ -104,10 +104,9 @@ def evidence_of(
     )
     found: dict[int, list[StoredEvidence]] = {}
     for row in rows:
-        status: Any = row.status  # the schema checks it
         found.setdefault(row.run_id, []).append(
             StoredEvidence(
-                row.field, status, row.confidence, row.turn_number, row.start_ms, row.end_ms
+                row.field, row.status, row.confidence, row.turn_number, row.start_ms, row.end_ms
             )
         )
     return {run_id: tuple(items) for run_id, items in found.items()}

@@ -105,8 +105,13 @@ def all_versions(session: Session) -> tuple[StoredScorecard, ...]:
 
 
 def _stored(row: Scorecard) -> StoredScorecard:
-    kind: Any = row.kind  # the schema checks both
-    status: Any = row.status
     return StoredScorecard(
-        row.id, row.name, row.version, kind, status, row.instructions, row.output_schema, row.sha256
+        row.id,
+        row.name,
+        row.version,
+        row.kind,
+        row.status,
+        row.instructions,
+        row.output_schema,
+        row.sha256,
     )

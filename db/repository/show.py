@@ -10,7 +10,7 @@ from sqlalchemy import column, select, table
 from sqlalchemy.orm import Session
 
 from analytics.talk_metrics import TalkMetrics
-from db.enums import CallStatus, RunStatus
+from db.enums import CallStatus, JobState, RunStatus, Stage, Verdict
 from db.errors import CallNotFoundError
 from db.models import AnalysisRun, Call, CallMetrics, Job, Recording, Scorecard
 from db.repository.records import Result, StoredEvidence, evidence_of, records_of
@@ -18,6 +18,23 @@ from db.repository.transcripts import StoredTranscript, current_transcripts
 
 _CALL_STATUS = table("call_status", column("call_id"), column("status"), column("reason"))
 _CURRENT_RUNS = table("current_runs", column("call_id"), column("run_id"))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingShown:
+    """The call's recording and what the media guard said of it."""
+
+    uri: str
+    sha256: str | None
+    size_bytes: int | None
+    container: str | None
+    codec: str | None
+    sample_rate: int | None
+    channels: int | None
+    duration_ms: int | None
+    agent_channel: int | None
+    verdict: Verdict | None
+    verdict_detail: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +63,8 @@ class JobShown:
     """One job of the call's history."""
 
     job_id: int
-    stage: str
-    state: str
+    stage: Stage
+    state: JobState
     attempts: int
     scorecards: tuple[str, ...] | None
     last_error: str | None
@@ -72,14 +89,7 @@ class CallShown:
     metadata: dict[str, Any]
     status: CallStatus
     reason: str | None
-    uri: str | None
-    sha256: str | None
-    codec: str | None
-    sample_rate: int | None
-    channels: int | None
-    duration_ms: int | None
-    verdict: str | None
-    verdict_detail: str | None
+    recording: RecordingShown | None
     transcript: StoredTranscript | None
     metrics: TalkMetrics | None
     runs: tuple[RunShown, ...]
@@ -87,7 +97,9 @@ class CallShown:
 
     def current(self, scorecard: str) -> RunShown | None:
         """The run that speaks for this scorecard, if one does."""
-        return next((run for run in self.runs if run.is_current and run.scorecard == scorecard), None)
+        return next(
+            (run for run in self.runs if run.is_current and run.scorecard == scorecard), None
+        )
 
 
 def show_call(session: Session, call_id: int) -> CallShown:
@@ -96,7 +108,6 @@ def show_call(session: Session, call_id: int) -> CallShown:
     if call is None:
         raise CallNotFoundError(call_id)
     status = session.execute(select(_CALL_STATUS).where(_CALL_STATUS.c.call_id == call_id)).one()
-    recording = session.scalar(select(Recording).where(Recording.call_id == call_id))
     transcript = current_transcripts(session, [call_id]).get(call_id)
     return CallShown(
         call_id=call_id,
@@ -112,18 +123,20 @@ def show_call(session: Session, call_id: int) -> CallShown:
         metadata=call.details,
         status=status.status,
         reason=status.reason,
-        uri=recording and recording.uri,
-        sha256=recording and recording.sha256,
-        codec=recording and recording.codec,
-        sample_rate=recording and recording.sample_rate,
-        channels=recording and recording.channels,
-        duration_ms=recording and recording.duration_ms,
-        verdict=recording and recording.verdict,
-        verdict_detail=recording and recording.verdict_detail,
+        recording=_recording(session, call_id),
         transcript=transcript,
         metrics=_metrics(session, transcript),
         runs=_runs(session, call_id),
         jobs=_jobs(session, call_id),
+    )
+
+
+def _recording(session: Session, call_id: int) -> RecordingShown | None:
+    row = session.scalar(select(Recording).where(Recording.call_id == call_id))
+    if row is None:
+        return None
+    return RecordingShown(
+        **{name: getattr(row, name) for name in RecordingShown.__dataclass_fields__}
     )
 
 

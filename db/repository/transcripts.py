@@ -87,8 +87,7 @@ def _turns_of(session: Session, transcript_ids: Iterable[int]) -> dict[int, tupl
 
 
 def _turn(row: TurnRow) -> Turn:
-    role: Any = row.role  # the schema checks it
-    return Turn(row.number, role, row.start_ms, row.end_ms, row.text, row.confidence)
+    return Turn(row.number, row.role, row.start_ms, row.end_ms, row.text, row.confidence)
 
 
 def _stored(row: TranscriptRow, turns: tuple[Turn, ...]) -> StoredTranscript:
