@@ -1,5 +1,7 @@
 """A Postgres for the integration tests: the one at AFTERCALL_TEST_DATABASE_URL, else an embedded one for the session.
 
+AFTERCALL_TEST_POSTGRES_VERSION=16 takes the embedded Postgres 16 instead of 18.
+
 The schema is migrated once, into a template; whoever asks for a database gets a copy of it.
 """
 
@@ -32,7 +34,8 @@ def postgres_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield configured
         return
     directory: Path = tmp_path_factory.mktemp("postgres")
-    with LocalPostgres(directory, durable=False) as server:
+    version = int(os.environ.get("AFTERCALL_TEST_POSTGRES_VERSION", "18"))
+    with LocalPostgres(directory, durable=False, version=version) as server:
         assert server.url is not None
         yield server.url
 

