@@ -52,7 +52,12 @@ class LocalPostgres:
     """
 
     def __init__(
-        self, data_dir: Path, *, database: str = "aftercall", durable: bool = True
+        self,
+        data_dir: Path,
+        *,
+        database: str = "aftercall",
+        durable: bool = True,
+        version: int = 18,
     ) -> None:
         self.data_dir = data_dir
         self.database = database
@@ -298,17 +303,16 @@ def _read_lines(path: Path) -> list[str]:
 def _stop_leftover_server(cluster: Path) -> None:
     """Stop what a killed owner left running on this cluster, and forget its pid, which may be another's by now."""
     pid_file = cluster / "postmaster.pid"
-    recorded = int((_read_lines(pid_file) or ["0"])[0])
+    server = int((_read_lines(pid_file) or ["0"])[0])
     deadline = time.monotonic() + STOP_TIMEOUT_S
     while leftover := _processes_serving(cluster):
         if time.monotonic() > deadline:
             raise LocalPostgresError(f"processes {leftover} serve {cluster} and do not stop")
-        # SIGINT asks a server to shut down; sessions whose server was killed are asked one by one
-        for pid, how in (
-            ((recorded, signal.SIGINT),)
-            if recorded in leftover
-            else ((p, signal.SIGTERM) for p in leftover)
-        ):
+        # a server is asked for a fast shutdown; sessions whose server was killed are ended one by one
+        targets, how = (
+            ([server], signal.SIGINT) if server in leftover else (leftover, signal.SIGTERM)
+        )
+        for pid in targets:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, how)
         time.sleep(0.1)
