@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-# Settings of the LLaDA code base that change the architecture, with the only value this engine implements. A key that is
-# absent has this value in every published checkpoint.
+# Settings of the LLaDA code base that change the architecture, with the only value this engine implements. A key
+# that is absent has this value in every published checkpoint.
 _FIXED_SETTINGS: dict[str, object] = {
     "block_type": "llama",
     "activation_type": "silu",

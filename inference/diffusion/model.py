@@ -1,8 +1,8 @@
 """The LLaDA decoder in plain PyTorch: Llama-style blocks without a causal mask.
 
-The trunk does not know how attention is laid out. Training, the engine and the reference decoder each pass an `attend`
-function for the layout at hand (packed prompts, canvases over a shared prompt, …), and keep keys and values as they like.
-Module names spell the tensor names of the published checkpoints, so that state dicts load as they are.
+The trunk does not know how attention is laid out. Training, the engine and the reference decoder each pass an
+`attend` function for the layout at hand (packed prompts, canvases over a shared prompt, …), and keep keys and values as
+they like. Module names spell the tensor names of the published checkpoints, so that state dicts load as they are.
 """
 
 from __future__ import annotations
@@ -19,7 +19,9 @@ from torch.utils.checkpoint import checkpoint
 from inference.diffusion.config import LladaConfig
 
 Attend = Callable[[int, Tensor, Tensor, Tensor], Tensor]
-"""`(layer, q [..., n_heads, head_dim], k and v [..., n_kv_heads, head_dim]) -> [..., n_heads, head_dim]`; q and k are rotated."""
+"""`(layer, q [..., n_heads, head_dim], k and v [..., n_kv_heads, head_dim]) -> [..., n_heads, head_dim]`.
+
+q and k come rotated."""
 
 
 class Linear(nn.Linear):
@@ -87,7 +89,7 @@ class KVCache:
 
 @dataclass(frozen=True, slots=True)
 class CanvasSegment:
-    """One canvas in a canvas step: how many open positions it has, and where its prompt and its canvas lie in the caches."""
+    """One canvas in a canvas step: its number of open positions, and where its prompt and itself lie in the caches."""
 
     num_open: int
     prompt_start: int

@@ -19,7 +19,7 @@ from inference.diffusion.tokenizer import DiffusionTokenizer
 
 @dataclass(frozen=True, slots=True)
 class DecodedCanvas:
-    """A finished canvas: its tokens, the probability each slot position had when committed (1.0 elsewhere), the steps."""
+    """A finished canvas; `confidence` is the probability of each slot position when committed, 1.0 elsewhere."""
 
     tokens: tuple[int, ...]
     confidence: tuple[float, ...]
@@ -101,7 +101,7 @@ def _forbidden(tokenizer: DiffusionTokenizer, num_ids: int, device: torch.device
     """True for ids that no slot may hold: special tokens except PAD, and ids without a token."""
     table = tokenizer.token_bytes
     allowed = [
-        i < len(table) and bool(table[i]) or i == tokenizer.pad_token_id for i in range(num_ids)
+        (i < len(table) and bool(table[i])) or i == tokenizer.pad_token_id for i in range(num_ids)
     ]
     return ~torch.tensor(allowed, device=device)
 

@@ -79,20 +79,14 @@ class DiffusionTokenizer:
         """Read `tokenizer.json` in a checkpoint directory; mask and pad ids come from the checkpoint's config.
 
         Raises:
-            TokenizerError: the file is missing or unreadable, lacks one of LLaDA's special tokens, is not byte-level, or
-                has more tokens than the model has embeddings.
+            TokenizerError: the file is missing or unreadable, lacks one of LLaDA's special tokens, is not byte-level,
+                or has more tokens than the model has embeddings.
         """
-        path = directory / "tokenizer.json"
-        if not path.exists():
-            raise TokenizerError(f"{path} does not exist")
-        try:
-            tokenizer = Tokenizer.from_str(path.read_text(encoding="utf-8"))
-        except Exception as error:  # noqa: BLE001 - the library raises bare Exception for malformed files
-            raise TokenizerError(f"{path} cannot be read: {error}") from error
+        tokenizer = _read(directory)
         num_tokens = tokenizer.get_vocab_size(with_added_tokens=True)
         if num_tokens > config.embedding_size:
             raise TokenizerError(
-                f"{path} has {num_tokens} tokens, the model {config.embedding_size} embeddings"
+                f"{directory} has {num_tokens} tokens, the model {config.embedding_size} embeddings"
             )
         return cls(
             tokenizer,
@@ -100,6 +94,11 @@ class DiffusionTokenizer:
             pad_token_id=config.pad_token_id,
             num_ids=config.embedding_size,
         )
+
+    @classmethod
+    def read(cls, directory: Path) -> DiffusionTokenizer:
+        """Read a `tokenizer.json` that has no model yet; mask and pad are LLaDA's. Raises TokenizerError as `load`."""
+        return cls(_read(directory))
 
     @property
     def vocab_size(self) -> int:
@@ -161,6 +160,16 @@ class DiffusionTokenizer:
                     f"token {token_id} {token!r} is not byte-level: {error}"
                 ) from error
         return tuple(table)
+
+
+def _read(directory: Path) -> Tokenizer:
+    path = directory / "tokenizer.json"
+    if not path.exists():
+        raise TokenizerError(f"{path} does not exist")
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception as error:  # all that the library raises for malformed files
+        raise TokenizerError(f"{path} cannot be read: {error}") from error
 
 
 def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> DiffusionTokenizer:

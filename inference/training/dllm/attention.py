@@ -39,7 +39,8 @@ class PackedAttention:
 
         self._call_ids, self._canvas_ids, self._sees = call_ids, canvas_ids, sees
         self._kind = kind
-        self._mask: BlockMask | Tensor | None = None
+        self._block_mask: BlockMask | None = None
+        self._dense_mask: Tensor | None = None
         self._make_block_mask: Any = (
             torch.compile(create_block_mask) if compiled else create_block_mask
         )
@@ -53,20 +54,22 @@ class PackedAttention:
         self._canvas_ids.copy_(batch.canvas_ids)
         rows, length = self._call_ids.shape
         if self._kind == "flex":
-            self._mask = self._make_block_mask(
+            self._block_mask = self._make_block_mask(
                 self._sees, rows, None, length, length, device=self._call_ids.device.type
             )
         else:
             row = torch.arange(rows, device=self._call_ids.device)[:, None, None]
             token = torch.arange(length, device=self._call_ids.device)
-            self._mask = self._sees(row, row, token[:, None], token[None, :])[:, None]
+            self._dense_mask = self._sees(row, row, token[:, None], token[None, :])[:, None]
 
     def __call__(self, _layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-        """`q [rows, length, n_heads, head_dim]`, `k` and `v` with `n_kv_heads`, to `[rows, length, n_heads, head_dim]`."""
+        """`q [rows, length, n_heads, head_dim]`, `k` and `v` with `n_kv_heads`; returns the shape of `q`."""
         q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
         grouped = q.shape[1] != k.shape[1]
         if self._kind == "flex":
-            out = self._flex(q, k, v, block_mask=self._mask, enable_gqa=grouped)
+            out = self._flex(q, k, v, block_mask=self._block_mask, enable_gqa=grouped)
         else:
-            out = F.scaled_dot_product_attention(q, k, v, attn_mask=self._mask, enable_gqa=grouped)
+            out = F.scaled_dot_product_attention(
+                q, k, v, attn_mask=self._dense_mask, enable_gqa=grouped
+            )
         return out.transpose(1, 2)

@@ -81,10 +81,10 @@ class TrainConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The settings as JSON."""
-        return json.loads(json.dumps(asdict(self), default=str))  # type: ignore[no-any-return]
+        return json.loads(json.dumps(asdict(self), default=str))
 
     def resume_key(self) -> str:
-        """Hash of the settings that must be equal for a saved state to be continued: those that shape data and model."""
+        """Hash of the settings that must be equal for a saved state to be continued."""
         names = (
             "seed",
             "rows",

@@ -1,8 +1,8 @@
 """The training stream: examples, masked and packed into fixed-size batches in worker processes.
 
-A batch is `rows` x `row_length` tokens. Each call lies in one row: its prompt once, then `mask_draws` canvases for every
-branch, each masked with a rate of its own. `call_ids` and `canvas_ids` tell attention who sees whom; what is masked, and
-with what weight, is decided here, so that the step on the device has no branch and no host sync.
+A batch is `rows` x `row_length` tokens. Each call lies in one row: its prompt once, then `mask_draws` canvases for
+every branch, each masked with a rate of its own. `call_ids` and `canvas_ids` tell attention who sees whom; what is
+masked, and with what weight, is decided here, so that the step on the device has no branch and no host sync.
 """
 
 from __future__ import annotations

@@ -40,7 +40,7 @@ def field_accuracy(
     *,
     dtype: torch.dtype | None = None,
 ) -> dict[str, float]:
-    """Share of calls whose slot is exactly right, as `"branch/field"`; and `"branch#steps"`, the mean number of steps."""
+    """Share of calls whose slot is exactly right, by `"branch/field"`; mean number of steps by `"branch#steps"`."""
     totals: defaultdict[str, float] = defaultdict(float)
     for start in range(0, len(calls), DECODE_BATCH):
         part = calls[start : start + DECODE_BATCH]

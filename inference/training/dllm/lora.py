@@ -64,7 +64,7 @@ def lora_layers(model: nn.Module) -> dict[str, LoraLinear]:
 
 
 def save_adapter(directory: Path, model: LladaModel, config: LoraConfig, *, base: str) -> None:
-    """Write `adapter_config.json` and `adapter_model.safetensors` as peft reads them; `base` names the base checkpoint."""
+    """Write the adapter's two files as peft reads them; `base` names the checkpoint that it belongs to."""
     directory.mkdir(parents=True, exist_ok=True)
     tensors: dict[str, Tensor] = {}
     for name, layer in lora_layers(model).items():

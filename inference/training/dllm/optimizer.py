@@ -31,7 +31,7 @@ class DllmOptimizer:
         other_lr: float,
         weight_decay: float,
     ) -> None:
-        by_shape: defaultdict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+        by_shape: defaultdict[torch.Size, list[Tensor]] = defaultdict(list)
         for parameter in matrices:
             by_shape[parameter.shape].append(parameter)
         self._groups = list(by_shape.values())
@@ -48,7 +48,7 @@ class DllmOptimizer:
         self._matrix_lr, self._other_lr, self._weight_decay = matrix_lr, other_lr, weight_decay
 
     @property
-    def parameters(self) -> list[nn.Parameter]:
+    def parameters(self) -> list[Tensor]:
         """Every parameter that is trained."""
         return [*self._others, *(parameter for group in self._groups for parameter in group)]
 
@@ -95,5 +95,5 @@ def orthogonalise(matrices: Tensor) -> Tensor:
     return x.mT if tall else x
 
 
-def _gradient(parameter: nn.Parameter) -> Tensor:
+def _gradient(parameter: Tensor) -> Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad

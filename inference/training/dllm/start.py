@@ -59,7 +59,8 @@ def fresh_model(config: LladaConfig, *, seed: int, device: torch.device) -> Llad
 
 def trained_parameters(model: LladaModel) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
     """What is trained: the 2-D matrices of the blocks, and everything else (with LoRA, the factors only)."""
-    matrices, others = [], []
+    matrices: list[nn.Parameter] = []
+    others: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         if not parameter.requires_grad:
             continue

@@ -53,8 +53,8 @@ def train_dllm(
 ) -> Progress:
     """Train until `config.max_seconds` or `config.max_steps`, or until the data ends.
 
-    A state in `config.state_dir` is continued. `config.out_dir` gets the checkpoint (or the adapter) and `metrics.jsonl`,
-    at every save and at the end.
+    A state in `config.state_dir` is continued. `config.out_dir` gets the checkpoint (or the adapter) and
+    `metrics.jsonl`, at every save and at the end.
 
     Args:
         config: the settings.
@@ -184,11 +184,12 @@ class _Trainer:
         on_gpu = self.device.type == "cuda"
         loader = batch_loader(dataset, num_workers=self.config.num_workers, pin_memory=on_gpu)
         for batch in loader:
-            moved = (
-                part.to(self.device, non_blocking=True) if isinstance(part, Tensor) else part
-                for part in batch
-            )
-            yield Batch(*moved)
+            tensors = {
+                name: part.to(self.device, non_blocking=True)
+                for name, part in batch._asdict().items()
+                if isinstance(part, Tensor)
+            }
+            yield batch._replace(**tensors)
 
     def _train_step(self, batch: Batch, scale: float) -> Tensor:
         """One update. Returns on the device the loss, then per branch the sum of NLLs, then per branch their number."""

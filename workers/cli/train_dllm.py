@@ -1,0 +1,197 @@
+"""Train the masked-diffusion model: on simulated calls, or on a team's own labelled calls."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from analytics.scorecards import BUILT_IN
+from analytics.simulator import simulate
+from inference.diffusion.config import LladaConfig
+from inference.diffusion.request import BranchSpec
+from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
+from inference.training.dllm import (
+    Examples,
+    LoraConfig,
+    TrainConfig,
+    embedded_config,
+    jsonl_examples,
+    train_dllm,
+)
+
+NOISY_SHARE = 0.6  # of the training calls
+NOISE_LEVELS = (0.02, 0.04, 0.06, 0.08, 0.10, 0.125, 0.15)
+EMBEDDED_VOCABULARY = 3840
+TOKENIZER_CALLS = 24_000  # merges do not change any more with twice as many
+EVALUATION_SEED = 90_001
+
+
+def built_in_branches() -> tuple[BranchSpec, ...]:
+    """The built-in scorecards as the engine takes them."""
+    return tuple(BranchSpec(card.name, card.instructions, card.schema) for card in BUILT_IN)
+
+
+def simulated_examples(seed: int) -> Examples:
+    """The training stream: simulated calls, most of them with recognition errors, never the same call twice."""
+
+    def stream(shard: int, num_shards: int) -> Iterator[Mapping[str, Any]]:
+        choose = Random(f"noise {seed} {shard}")
+        # Each noise level has a seed, and so calls, of its own.
+        levels = [
+            simulate(seed * 100 + i, noise=noise, shard=shard, num_shards=num_shards)
+            for i, noise in enumerate((0.0, *NOISE_LEVELS))
+        ]
+        while True:
+            noisy = choose.random() < NOISY_SHARE
+            yield next(levels[choose.randint(1, len(NOISE_LEVELS)) if noisy else 0]).to_json()
+
+    return stream
+
+
+def evaluation_sets(count: int) -> dict[str, list[dict[str, Any]]]:
+    """Calls that training never sees: new names with known wording, with noise, and with wording held out."""
+    sets = {
+        "known": simulate(EVALUATION_SEED, names="heldout"),
+        "known_noise10": simulate(EVALUATION_SEED + 1, names="heldout", noise=0.1),
+        "heldout": simulate(EVALUATION_SEED + 2, split="heldout", names="heldout"),
+    }
+    return {name: [call.to_json() for call in islice(calls, count)] for name, calls in sets.items()}
+
+
+def tokenizer_texts(seed: int, num_calls: int, shard: int, num_shards: int) -> list[str]:
+    """What the embedded vocabulary is learnt from: turns and records as prompts and canvases spell them."""
+    texts = [card.instructions + "\n" for card in BUILT_IN]
+    for example in islice(simulated_examples(seed)(shard, num_shards), num_calls // num_shards):
+        lines = (f"\n{i} {t['role']}: {t['text']}" for i, t in enumerate(example["turns"], start=1))
+        texts.append("".join(lines))
+        for record in example["records"].values():
+            texts.append(json.dumps(record, separators=(",", ":"), ensure_ascii=False))
+            texts.extend(f" {value}" for value in record.values() if isinstance(value, str))
+    return texts
+
+
+def train_embedded_tokenizer(
+    seed: int, *, num_calls: int, num_processes: int
+) -> DiffusionTokenizer:
+    """Train the embedded checkpoint's byte-level BPE on simulated calls made by several processes."""
+    shards = range(num_processes)
+    texts_of = partial(tokenizer_texts, seed, num_calls, num_shards=num_processes)
+    with ProcessPoolExecutor(num_processes, mp_context=get_context("fork")) as pool:
+        texts = [text for shard in pool.map(texts_of, shards) for text in shard]
+    return train_tokenizer(texts, vocab_size=EMBEDDED_VOCABULARY)
+
+
+def train(arguments: argparse.Namespace) -> None:
+    """Run the training that the arguments describe."""
+    config = TrainConfig(
+        out_dir=arguments.out,
+        state_dir=arguments.state,
+        max_seconds=arguments.seconds,
+        max_steps=arguments.steps,
+        seed=arguments.seed,
+        rows=arguments.rows,
+        row_length=arguments.row_length,
+        mask_draws=arguments.mask_draws,
+        matrix_lr=arguments.matrix_lr,
+        other_lr=arguments.other_lr,
+        lora=LoraConfig(rank=arguments.lora_rank) if arguments.lora_rank else None,
+        checkpoint_blocks=arguments.checkpoint_blocks,
+        num_workers=arguments.workers,
+        attention=arguments.attention,
+        compile=not arguments.no_compile,
+        evaluate_every_s=arguments.evaluate_every,
+        save_every_s=arguments.save_every,
+    )
+    examples = (
+        jsonl_examples(arguments.data) if arguments.data else simulated_examples(arguments.seed)
+    )
+    fresh: tuple[LladaConfig, DiffusionTokenizer] | None = None
+    if arguments.from_checkpoint is None:
+        tokenizer = _tokenizer(arguments)
+        sizes = dict(
+            zip(("d_model", "n_layers", "n_heads", "mlp_hidden_size"), arguments.size, strict=True)
+        )
+        fresh = embedded_config(tokenizer, **sizes), tokenizer
+    train_dllm(
+        config,
+        examples,
+        built_in_branches(),
+        from_checkpoint=arguments.from_checkpoint,
+        fresh=fresh,
+        evaluation=evaluation_sets(arguments.evaluation_calls),
+    )
+
+
+def _tokenizer(arguments: argparse.Namespace) -> DiffusionTokenizer:
+    """The tokenizer of a new model: read, or trained and kept beside the state, so that a resumed run has the same."""
+    directory: Path = arguments.tokenizer or arguments.state
+    if not (directory / "tokenizer.json").exists():
+        tokenizer = train_embedded_tokenizer(
+            arguments.seed, num_calls=TOKENIZER_CALLS, num_processes=max(arguments.workers, 1)
+        )
+        tokenizer.save(directory, max_length=2048)
+    return DiffusionTokenizer.read(directory)
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument(
+        "--out", type=Path, required=True, help="checkpoint (or adapter) and metrics.jsonl"
+    )
+    options.add_argument("--state", type=Path, required=True, help="what a killed run goes on from")
+    options.add_argument(
+        "--seconds", type=float, help="wall clock of the run, compilation included"
+    )
+    options.add_argument("--steps", type=int)
+    options.add_argument("--seed", type=int, default=1)
+    options.add_argument(
+        "--data", type=Path, help="labelled calls as JSONL instead of simulated ones"
+    )
+    options.add_argument(
+        "--from", dest="from_checkpoint", help="checkpoint directory or hub id to fine-tune"
+    )
+    options.add_argument(
+        "--tokenizer", type=Path, help="directory of tokenizer.json; written when absent"
+    )
+    options.add_argument(
+        "--lora-rank", type=int, help="train adapters of this rank instead of the weights"
+    )
+    options.add_argument("--rows", type=int, default=8)
+    options.add_argument("--row-length", type=int, default=8192)
+    options.add_argument("--mask-draws", type=int, default=2)
+    options.add_argument("--matrix-lr", type=float, default=0.02)
+    options.add_argument("--other-lr", type=float, default=3e-3)
+    options.add_argument("--workers", type=int, default=12)
+    options.add_argument("--attention", choices=("auto", "flex", "dense"), default="auto")
+    options.add_argument("--no-compile", action="store_true")
+    options.add_argument("--checkpoint-blocks", action="store_true")
+    options.add_argument("--evaluation-calls", type=int, default=64)
+    options.add_argument("--evaluate-every", type=float, default=60.0, metavar="SECONDS")
+    options.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
+    options.add_argument(
+        "--size",
+        type=int,
+        nargs=4,
+        default=(384, 10, 6, 960),
+        metavar=("WIDTH", "LAYERS", "HEADS", "MLP"),
+        help="of a new model",
+    )
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Entry point."""
+    train(parser().parse_args(argv))
+
+
+if __name__ == "__main__":
+    main()
