@@ -34,7 +34,7 @@ def lexicon(name: str) -> tuple[str, ...]:
 @cache
 def words(name: str) -> tuple[str, ...]:
     """All words of one lexicon file that holds many to a line."""
-    return tuple(word for line in lexicon(name) for word in line.split())
+    return tuple(word.replace("_", " ") for line in lexicon(name) for word in line.split())
 
 
 @cache

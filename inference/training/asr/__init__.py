@@ -1,0 +1,1 @@
+"""Training a Whisper-architecture recogniser from scratch on synthetic telephone speech."""

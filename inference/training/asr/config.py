@@ -1,0 +1,53 @@
+"""Settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stretch of the curriculum: until this fraction of the run, windows of so many seconds, so many a step."""
+
+    until: float
+    seconds: float
+    windows: int
+
+
+@dataclass(frozen=True, slots=True)
+class AsrTrainingConfig:
+    """One run. `work` holds pool, tokenizer and state; `output` receives weights, curve and the run's record.
+
+    The learning rate falls to zero and the curriculum ends when `max_seconds` of wall clock (counted from the call) are over.
+    """
+
+    work: Path
+    output: Path
+    max_seconds: float = 590.0
+    reserve_seconds: float = 12.0  # of max_seconds, kept for the last evaluation and the export
+    seed: int = 1
+    device: str = "cuda"
+    synthesis_processes: int = 14
+    synthesis_seconds: float = 270.0
+    shard_seconds: float = 300.0
+    first_hours: float = 3.0  # training waits for this much speech
+    capacity_hours: float = 320.0
+    tokenizer_texts: int = 150_000
+    stages: tuple[Stage, ...] = (
+        Stage(until=0.2, seconds=8, windows=288),
+        Stage(until=0.45, seconds=16, windows=192),
+        Stage(until=1.0, seconds=30, windows=112),
+    )
+    learning_rate: float = 1.5e-3
+    warmup_steps: int = 400
+    weight_decay: float = 0.05
+    dropout: float = 0.05
+    label_smoothing: float = 0.03
+    ctc_weight: tuple[float, float] = (0.5, 0.3)  # at the start, and where it is switched off
+    ctc_until: float = 0.6
+    width: int = 384
+    layers: int = 4
+    save_every_seconds: float = 75.0
+    evaluations: int = 8
+    log_every_steps: int = 25

@@ -1,0 +1,80 @@
+"""Training the embedded recogniser on the simulator's speech: where the two rooms meet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+
+from analytics.simulator import simulate
+from analytics.simulator.open_text import sentences
+from analytics.simulator.patterns import Split
+from analytics.simulator.speech.corpus import (
+    SpokenUtterance,
+    speak_all,
+    training_speech,
+    training_texts,
+)
+from analytics.simulator.speech.voices import (
+    HELDOUT_ESPEAK_VOICES,
+    HELDOUT_FLITE_VOICES,
+    TRAINING_VOICES,
+)
+from inference.training.asr.config import AsrTrainingConfig
+from inference.training.asr.train import train_asr
+
+_DEV_UTTERANCES = 96
+
+
+def call_texts(seed: int, split: Split) -> Iterator[str]:
+    """Every turn of an endless stream of simulated calls, as written."""
+    for call in simulate(seed, split=split):
+        for turn in call.spoken:
+            yield turn.text
+
+
+def speech(seed: int) -> Iterator[SpokenUtterance]:
+    """Training speech for one worker process."""
+    return training_speech(seed, call_texts)
+
+
+def texts(seed: int) -> Iterator[str]:
+    """Training texts, for the tokenizer."""
+    return training_texts(seed, call_texts)
+
+
+def dev_sets() -> Mapping[str, Sequence[SpokenUtterance]]:
+    """Small sets to watch while training; seeds no worker uses."""
+    seed = 2_147_483_647
+
+    def spread(stream: Iterator[str]) -> Iterator[str]:
+        # Turns of one call resemble each other: take one in seven.
+        return islice(stream, 0, None, 7)
+
+    known, held = spread(call_texts(seed, "train")), spread(call_texts(seed, "heldout"))
+    open_text = sentences(seed, split="heldout")
+    plans = {
+        "known": (known, TRAINING_VOICES),
+        "unseen espeak": (known, HELDOUT_ESPEAK_VOICES),
+        "unseen flite": (known, HELDOUT_FLITE_VOICES),
+        "heldout wording": (held, TRAINING_VOICES),
+        "open text": (open_text, TRAINING_VOICES),
+    }
+    return {
+        name: list(islice(speak_all(stream, voices, seed), _DEV_UTTERANCES))
+        for name, (stream, voices) in plans.items()
+    }
+
+
+def main(config: AsrTrainingConfig) -> None:
+    """Train within the config's time budget."""
+    train_asr(config, speech, texts, dev_sets)
+
+
+if __name__ == "__main__":
+    main(
+        AsrTrainingConfig(
+            work=Path(sys.argv[1]), output=Path(sys.argv[2]), max_seconds=float(sys.argv[3])
+        )
+    )
