@@ -1,7 +1,7 @@
 """Simulated calls with known truth: the training and evaluation data of the analysis model.
 
-`simulate` streams calls for ever. A call is a function of (seed, index) alone, so that any shard of the stream can be made
-anywhere, and the same seed gives the same calls.
+`simulate` streams calls for ever. A call is a function of (seed, index) alone, so that any shard of the stream can be
+made anywhere, and the same seed gives the same calls.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import Any, Literal
 from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.dialogue import SpokenTurn, speak
 from analytics.simulator.entities import load_verticals
-from analytics.simulator.facts import Facts, sample_facts
+from analytics.simulator.facts import Facts
 from analytics.simulator.labels import Records, label
 from analytics.simulator.noise import add_noise
 from analytics.simulator.patterns import Bank, BankError, Split, load_bank
+from analytics.simulator.sampling import sample_facts
 
 __all__ = ["Bank", "BankError", "SimulatedCall", "load_bank", "simulate"]
 
@@ -27,7 +28,7 @@ NameSplit = Literal["train", "heldout"]
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCall:
-    """One call. `turns` are (role, text) as transcribed, with noise; `spoken` is what was said, for speech synthesis."""
+    """One call. `turns` are (role, text) as transcribed, with noise; `spoken` is what was said, for synthesis."""
 
     id: str
     turns: tuple[tuple[str, str], ...]
@@ -59,8 +60,9 @@ def simulate(
     """Streams calls without end.
 
     `split` and `names` choose the side of the pattern and of the name split. `noise` is the share of words misheard.
-    `patterns_per_act` limits the training patterns of each act, for learning curves. Shard `shard` of `num_shards` yields
-    every num_shards-th call of the same stream. Raises BankError when the bank is incomplete, ValueError on bad arguments.
+    `patterns_per_act` limits the training patterns of each act, for learning curves. Shard `shard` of `num_shards`
+    yields every num_shards-th call of the same stream. Raises BankError when the bank is incomplete, ValueError on
+    bad arguments.
     """
     if not 0 <= shard < num_shards:
         raise ValueError(f"shard {shard} of {num_shards}")
@@ -73,7 +75,9 @@ def simulate(
     for index in count(shard, num_shards):
         random.seed(seed << 40 | index)
         facts = sample_facts(random, heldout_names=names == "heldout")
-        fitting = patterns.for_call(facts.line, verticals[facts.vertical].line_names, facts.kind)
+        fitting = patterns.for_call(
+            facts.vertical, facts.line, verticals[facts.vertical].line_names, facts.kind
+        )
         spoken = speak(facts, fitting, random)
         records = label(spoken, facts)
         heard = add_noise([turn.text for turn in spoken], noise, random)

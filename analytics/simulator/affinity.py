@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 
+from analytics.simulator.acts import VERTICALS
 from analytics.simulator.entities import read_sections
 from analytics.simulator.patterns import Pattern
 
@@ -18,25 +19,31 @@ def _cues() -> dict[str, dict[str, re.Pattern[str]]]:
     cues: dict[str, dict[str, re.Pattern[str]]] = {}
     for prefix, rows in read_sections("affinity.txt").items():
         for row in rows:
-            context, _, words = row.partition(":")
+            contexts, _, words = row.partition(":")
             alternatives = "|".join(
                 re.escape(word.strip()) for word in words.split(",") if word.strip()
             )
-            cues.setdefault(prefix, {})[context] = re.compile(
-                rf"\b(?:{alternatives})", re.IGNORECASE
-            )
+            cue = re.compile(rf"\b(?:{alternatives})", re.IGNORECASE)
+            known = cues.setdefault(prefix, {})
+            for context in contexts.split(", "):
+                known[context] = _either(known.get(context), cue)
     return cues
+
+
+def _either(one: re.Pattern[str] | None, other: re.Pattern[str]) -> re.Pattern[str]:
+    return other if one is None else re.compile(f"{one.pattern}|{other.pattern}", re.IGNORECASE)
 
 
 def _fitting(
     patterns: tuple[Pattern, ...], context: str, rivals: dict[str, re.Pattern[str]]
 ) -> tuple[Pattern, ...]:
-    kept = []
-    for pattern in patterns:
-        if rivals[context].search(pattern.text) or not any(
-            cue.search(pattern.text) for cue in rivals.values()
-        ):
-            kept.append(pattern)
+    own = rivals.get(context)
+    others = list(rivals.values())
+    kept = [
+        pattern
+        for pattern in patterns
+        if (own and own.search(pattern.text)) or not any(cue.search(pattern.text) for cue in others)
+    ]
     return tuple(kept) or patterns
 
 
@@ -47,7 +54,7 @@ def narrow(
     narrowed = dict(patterns)
     for prefix, cues in _cues().items():
         relevant = {name: cue for name, cue in cues.items() if name in rivals}
-        if context not in relevant:
+        if not relevant:
             continue
         for act in patterns:
             if act.startswith(prefix):
@@ -56,18 +63,19 @@ def narrow(
 
 
 class ContextualPatterns:
-    """One split's patterns, narrowed on demand to a line of business and a kind of call."""
+    """One split's patterns, narrowed on demand to a vertical, a line of business and a kind of call."""
 
     def __init__(self, patterns: Patterns) -> None:
         self._patterns = patterns
         self._narrowed: dict[tuple[str, str], Patterns] = {}
 
-    def for_call(self, line: str, lines: frozenset[str], kind: str) -> Patterns:
+    def for_call(self, vertical: str, line: str, lines: frozenset[str], kind: str) -> Patterns:
         """The patterns for a call to a business of `line`, one of its vertical's `lines`."""
         key = (line, kind if kind in _CLOSED_KINDS else "")
         found = self._narrowed.get(key)
         if found is None:
-            found = narrow(self._patterns, line, lines)
+            found = narrow(self._patterns, vertical, frozenset(VERTICALS))
+            found = narrow(found, line, lines)
             if key[1]:
                 found = narrow(found, kind, _CLOSED_KINDS)
             self._narrowed[key] = found

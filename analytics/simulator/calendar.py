@@ -83,8 +83,7 @@ def _dated() -> list[Moment]:
             moments.append(_moment(f"on {day} at {hour}", day, hour))
             weekday = weekdays[(number + i_hour) % len(weekdays)]
             moments.append(_moment(f"on {weekday} {day} at {hour}", f"{weekday} {day}", hour))
-        for part in _PARTS:
-            moments.append(_moment(f"on {day} in the {part}", day, "noon"))
+        moments += [_moment(f"on {day} in the {part}", day, "noon") for part in _PARTS]
     return moments
 
 
@@ -93,8 +92,8 @@ def _far() -> list[Moment]:
     for i_month, month in enumerate(load_shared().months):
         for number in range(1, 29):
             day = f"{month} {ordinal(number)}"
-            for i_hour in range(i_month % 3, len(_HOURS), 3):
-                moments.append(_moment(f"on {day} at {_HOURS[i_hour]}", day, _HOURS[i_hour]))
+            hours = _HOURS[i_month % 3 :: 3]
+            moments += [_moment(f"on {day} at {hour}", day, hour) for hour in hours]
     return moments
 
 

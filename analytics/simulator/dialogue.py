@@ -8,10 +8,13 @@ from typing import Final, Literal
 
 from analytics.simulator.acts import SLOTS, role_of
 from analytics.simulator.affinity import Patterns
+from analytics.simulator.draws import pick
 from analytics.simulator.entities import load_shared
-from analytics.simulator.facts import Facts, pick
+from analytics.simulator.facts import Facts
+from analytics.simulator.named_services import named_service
 from analytics.simulator.patterns import BankError, Pattern
-from analytics.simulator.plan import Block, Step, group_turns, plan_steps
+from analytics.simulator.plan import group_turns, plan_steps
+from analytics.simulator.scenes import Block, Step
 
 _SERVICE_SLOTS: Final = frozenset({"service", "a_service"})
 _NAMING_SLOTS: Final = _SERVICE_SLOTS | {"issue"}
@@ -21,23 +24,26 @@ _PLAIN_PROPERTY: Final = frozenset(
     {"agent.quote_price", "agent.ask_budget", "agent.handle_objection"}
 )
 _KNOWN_SERVICE: Final = ("caller.request.reschedule", "caller.request.cancel")
-_MAX_TRIES: Final = (
-    8  # a random pattern fits in 9 of 10 tries; after 8 misses the list is filtered instead
-)
+_MAX_TRIES: Final = 8  # a random pattern fits most of the time; after 8 misses the list is filtered
 _LOWERED: Final = frozenset(
-    "And But So Well Yeah Yes No The My Can Could Do Is It This That We What When Where How There You "
-    "If Just Look Listen Please Sorry Okay It's That's There's We're You're Not Our A An To For Let Let's".split()
-)
+    {
+        "A", "An", "And", "But", "Can", "Could", "Do", "For", "How", "If", "Is", "It", "It's", "Just",
+        "Let", "Let's", "Listen", "Look", "My", "No", "Not", "Okay", "Our", "Please", "So", "Sorry",
+        "That", "That's", "The", "There", "There's", "This", "To", "We", "We're", "Well", "What",
+        "When", "Where", "Yeah", "Yes", "You", "You're",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Utterance:
-    """One act as spoken. `when` is the time it named, if it named one."""
+    """One act as spoken. `when`: the time it named; `named`: the service a request named in its own words."""
 
     act: str
     text: str
     slots: frozenset[str]
     when: str | None
+    named: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +121,10 @@ class _Speaker:
         pattern = self._choose_naming(act, slots) if request else self._choose(act, slots)
         self._learn(act, pattern, request)
         when = values["when"] if "when" in pattern.slots else None
-        return Utterance(act, pattern.fill(values), pattern.slots, when)
+        named = None
+        if request and not pattern.slots & _NAMING_SLOTS:
+            named = named_service(act, pattern.text)
+        return Utterance(act, pattern.fill(values), pattern.slots, when, named)
 
     def _choose(self, act: str, slots: frozenset[str]) -> Pattern:
         patterns = self._patterns[act]

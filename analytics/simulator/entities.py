@@ -109,7 +109,8 @@ def read_sections(name: str) -> dict[str, list[str]]:
     return sections
 
 
-def _semicolons(text: str) -> tuple[str, ...]:
+def semicolons(text: str) -> tuple[str, ...]:
+    """Items between semicolons, stripped; empty ones dropped."""
     return tuple(part.strip() for part in text.split(";") if part.strip())
 
 
@@ -121,7 +122,7 @@ def _fields(lines: list[str]) -> dict[str, list[str]]:
         key, colon, rest = line.partition(":")
         if colon and key in {"businesses", "staff", "services", "issues", "questions"}:
             current = fields.setdefault(key, [])
-            current.extend(_semicolons(rest))
+            current.extend(semicolons(rest))
         else:
             current.append(line)
     return fields
@@ -183,7 +184,7 @@ def load_shared() -> Shared:
     """The lists that all verticals share."""
     sections = read_sections("shared.txt")
     lists = {
-        key: tuple(item for line in lines for item in _semicolons(line))
+        key: tuple(item for line in lines for item in semicolons(line))
         for key, lines in sections.items()
     }
     return Shared(**lists)

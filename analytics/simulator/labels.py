@@ -4,11 +4,11 @@ Labels follow from the acts that were spoken before the recording stopped; a fac
 
 Outcome: the closing act of the agent, evidence its turn. No closing act: `unresolved` without evidence. Nobody but the
   agent spoke, a wrong number, or a solicitation that was turned away: `not_applicable` without evidence.
-Intent: the caller's request, evidence the (first) turn that states it. Spoken, but no request: `unknown`; no caller speech or a
-  wrong number: `not_applicable`; both without evidence.
+Intent: the caller's request, evidence the first turn that states it. Speech without a request: `unknown`; no caller
+  speech, or a wrong number: `not_applicable`; both without evidence.
 Mood: cues are the mood acts, a complaint (negative) and annoyance at a failing system (negative).
   start = the polarity of an opening cue (a mood act at the start, or the complaint), else neutral.
-  end = the polarity of the call's last cue, where a matter-of-fact closing counts as a neutral cue; neutral without any.
+  end = the polarity of the call's last cue, a matter-of-fact closing being a neutral cue; neutral without any.
   overall = mixed when both positive and negative cues occur, else the one that occurs, else neutral.
   overall_turn = the turn of the last cue that is not neutral, null for neutral.
   The caller said nothing of substance (a greeting, "hold on"): all three `unknown`. No caller speech: `not_applicable`.
@@ -19,9 +19,10 @@ Urgency, budget fit, authority, timeline, commitment, objection: what the caller
   Not said: `unknown` without evidence. "I don't know" (timeline, budget): also `unknown` without evidence.
   objection is `none` without evidence when a request was made and nothing objected to.
   All six are `not_applicable` without evidence for no caller speech, a wrong number and a solicitation.
-caller_name: as the caller gave it. service: the bare noun phrase when anybody used it, else the problem that was named, else
-  null. appointment: the time of a booked or rescheduled call as it was said, without a leading "on". price: the price that
-  the agent quoted. All null when they were not said, and for `not_applicable` intents except the name.
+caller_name: as the caller gave it. service: the bare noun phrase of the service when anybody said it, else the problem
+  that was named, else what the request names in its own words (lexicon/named_services.txt), else null. appointment: the
+  time of a booked or rescheduled call as it was said, without a leading "on". price: the price that the agent quoted.
+  All null when they were not said; a wrong number has no service.
 """
 
 from __future__ import annotations
@@ -36,8 +37,7 @@ from analytics.simulator.summaries import next_step, summarize
 
 Records = dict[str, dict[str, Any]]
 
-LEAD_FIELDS: Final = ("urgency", "budget", "authority", "timeline", "commitment", "objection")
-
+_LEAD_FIELDS: Final = ("urgency", "budget_fit", "authority", "timeline", "commitment", "objection")
 _OUTCOMES: Final = {
     "agent.close.booked": "booked",
     "agent.close.rescheduled": "rescheduled",
@@ -173,10 +173,7 @@ def _features(
 ) -> dict[str, Any]:
     values: dict[str, tuple[str, int | None]]
     if intent in ("not_applicable", "solicitation"):
-        values = dict.fromkeys(
-            ("urgency", "budget_fit", "authority", "timeline", "commitment", "objection"),
-            ("not_applicable", None),
-        )
+        values = dict.fromkeys(_LEAD_FIELDS, ("not_applicable", None))
     else:
         values = {
             "urgency": _urgency(heard),
@@ -198,11 +195,13 @@ def _entities(
 ) -> dict[str, str | None]:
     used: set[str] = set()
     named = False
+    in_own_words = None
     quoted = False
     timed = False
     for turn in turns:
         for said in turn.utterances:
             used |= said.slots
+            in_own_words = in_own_words or said.named
             named = named or said.act == "caller.give_name"
             quoted = quoted or (turn.role == "agent" and "price" in said.slots)
             timed = timed or said.when == facts.appointment.when
@@ -212,6 +211,8 @@ def _entities(
             service = facts.service.name
         elif "issue" in used and facts.issue is not None:
             service = facts.issue.name
+        else:
+            service = in_own_words
     return {
         "caller_name": facts.caller if named else None,
         "service": service,
@@ -220,15 +221,6 @@ def _entities(
         else None,
         "price": facts.price if quoted else None,
     }
-
-
-def _subject(facts: Facts, service: str | None) -> str | None:
-    """The service, or help with the problem, as a phrase with its article."""
-    if service is None:
-        return None
-    if facts.issue is not None and service == facts.issue.name:
-        return f"help with {facts.issue.text}"
-    return facts.service.with_article
 
 
 def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
@@ -246,7 +238,6 @@ def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
         caller_spoke=caller_spoke,
         agent_spoke=bool(turns),
         objection=str(features["objection"]),
-        subject=_subject(facts, entities["service"]),
         entities=entities,
     )
     return {

@@ -1,4 +1,4 @@
-"""What a recogniser does to speech: words heard as others, lost, doubled, split; names misspelt; marks and case gone."""
+"""What a recogniser does to speech: words heard as others, lost, doubled, split; names misspelt; marks, case gone."""
 
 from __future__ import annotations
 

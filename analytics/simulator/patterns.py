@@ -38,7 +38,7 @@ def is_heldout(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One compiled pattern: `head`, then for each slot its name, whether it starts a sentence, and the text after it."""
+    """One compiled pattern: `head`, then each slot's name, whether it starts a sentence, and the text after it."""
 
     text: str
     head: str
@@ -84,10 +84,7 @@ class Bank:
     def patterns(
         self, split: Split, patterns_per_act: int | None = None
     ) -> dict[str, tuple[Pattern, ...]]:
-        """The patterns of one split. `patterns_per_act` keeps the first so many of each act (train only).
-
-        A limited act keeps at least one pattern without optional slots when it has one, so that any call can be told.
-        """
+        """The patterns of one split. `patterns_per_act` keeps the first so many of each act (train only)."""
         if split == "heldout":
             if patterns_per_act is not None:
                 raise ValueError(

@@ -7,23 +7,18 @@ from typing import Final
 
 MAX_LENGTH: Final = 180
 
-_WISH: Final = {
-    "book": "wanted to book {subject}",
-    "reschedule": "asked to move an appointment{for_service}",
-    "cancel": "asked to cancel an appointment{for_service}",
-    "price": "asked what {subject} costs",
-    "question": "had a question{about_service}",
-    "complaint": "complained{about_service}",
-    "emergency": "needed urgent help{with_service}",
-    "message": "asked for a call back{about_service}",
+_WISHES: Final = {
+    "book": "wanted to book a visit",
+    "reschedule": "asked to move an appointment",
+    "cancel": "asked to cancel an appointment",
+    "price": "asked about a price",
+    "question": "had a question",
+    "complaint": "complained about a service",
+    "emergency": "needed urgent help",
+    "message": "asked for a call back",
     "solicitation": "tried to sell something",
     "unknown": "did not say why they called",
-}
-_DOUBTS: Final = {
-    "price": "the price",
-    "timing": "the timing",
-    "trust": "whom to trust",
-    "competitor": "leaving a competitor",
+    "not_applicable": "reached the wrong number",
 }
 _RESULTS: Final = {
     "booked": "The agent booked it{for_when}.",
@@ -31,15 +26,20 @@ _RESULTS: Final = {
     "cancelled": "The agent cancelled it.",
     "message_taken": "The agent took a message.",
     "transferred": "The agent transferred the call.",
-    "answered": "The agent answered{price}.",
-    "declined": "The caller did not go ahead{price}.",
+    "answered": "The agent answered{quoting}.",
+    "declined": "They did not go ahead{at_price}.",
     "unresolved": "The agent could not resolve it.",
     "not_applicable": "The agent ended the call.",
+}
+_WORRIES: Final = {
+    "price": "They objected to the price.",
+    "timing": "They objected to the timing.",
+    "trust": "They had doubts about trust.",
+    "competitor": "They named a competitor.",
 }
 _BROKEN_OFF: Final = "The call ended without a result."
 _SILENT: Final = "Nobody spoke on this call."
 _NO_CALLER: Final = "The caller did not say anything."
-_WRONG_NUMBER: Final = "reached the wrong number"
 
 _NEXT_STEPS: Final = {
     "booked": "Send a confirmation.",
@@ -70,21 +70,16 @@ def summarize(
     caller_spoke: bool,
     agent_spoke: bool,
     objection: str,
-    subject: str | None,
     entities: Mapping[str, str | None],
 ) -> str:
-    """One sentence on what the caller wanted, one on what came of it. `subject`: the service with its article."""
+    """What the caller wanted (of which service), what came of it, what they objected to: 180 characters at most."""
     if not caller_spoke:
         return _NO_CALLER if agent_spoke else _SILENT
-    name = entities["caller_name"] or "The caller"
+    service = entities["service"]
+    about = f" ({service})" if service else ""
+    wish = f"{entities['caller_name'] or 'The caller'} {_WISHES[intent]}{about}."
     if intent == "not_applicable":
-        return f"{name} {_WRONG_NUMBER}."
-    wish = _WISH[intent].format(
-        subject=subject or ("a visit" if intent == "book" else "it"),
-        for_service=f" for {subject}" if subject else "",
-        about_service=f" about {subject.removeprefix('help with ')}" if subject else "",
-        with_service=f" with {subject.removeprefix('help with ')}" if subject else "",
-    )
+        return wish
     when = entities["appointment"]
     price = entities["price"]
     result = _BROKEN_OFF
@@ -92,11 +87,11 @@ def summarize(
         result = _RESULTS[outcome].format(
             for_when=f" for {when}" if when else "",
             to_when=f" to {when}" if when else "",
-            price=f", quoting {price}"
-            if price and outcome == "answered"
-            else f" at {price}"
-            if price
-            else "",
+            quoting=f", quoting {price}" if price else "",
+            at_price=f" at {price}" if price else "",
         )
-    worry = f" They had doubts about {_DOUBTS[objection]}." if objection in _DOUBTS else ""
-    return f"{name} {wish}. {result}{worry}"[:MAX_LENGTH]
+    summary = f"{wish} {result}"
+    worry = _WORRIES.get(objection)
+    if worry is not None and len(summary) + 1 + len(worry) <= MAX_LENGTH:
+        return f"{summary} {worry}"
+    return summary
