@@ -15,6 +15,7 @@ from typing import Any
 
 from analytics.scorecards import BUILT_IN
 from analytics.simulator import simulate
+from analytics.simulator.noise import add_noise
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.request import BranchSpec
 from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
@@ -28,7 +29,7 @@ from inference.training.dllm import (
 )
 
 NOISY_SHARE = 0.6  # of the training calls
-NOISE_LEVELS = (0.02, 0.04, 0.06, 0.08, 0.10, 0.125, 0.15)
+NOISE_RANGE = (0.02, 0.15)  # share of words misheard
 EMBEDDED_VOCABULARY = 3840
 TOKENIZER_CALLS = 24_000  # merges do not change any more with twice as many
 EVALUATION_SEED = 90_001
@@ -43,15 +44,16 @@ def simulated_examples(seed: int) -> Examples:
     """The training stream: simulated calls, most of them with recognition errors, never the same call twice."""
 
     def stream(shard: int, num_shards: int) -> Iterator[Mapping[str, Any]]:
-        choose = Random(f"noise {seed} {shard}")
-        # Each noise level has a seed, and so calls, of its own.
-        levels = [
-            simulate(seed * 100 + i, noise=noise, shard=shard, num_shards=num_shards)
-            for i, noise in enumerate((0.0, *NOISE_LEVELS))
-        ]
-        while True:
-            noisy = choose.random() < NOISY_SHARE
-            yield next(levels[choose.randint(1, len(NOISE_LEVELS)) if noisy else 0]).to_json()
+        random = Random(f"noise {seed} {shard}")
+        for call in simulate(seed, shard=shard, num_shards=num_shards):
+            example = call.to_json()
+            if random.random() < NOISY_SHARE:
+                heard = add_noise(
+                    [turn.text for turn in call.spoken], random.uniform(*NOISE_RANGE), random
+                )
+                for turn, text in zip(example["turns"], heard, strict=True):
+                    turn["text"] = text
+            yield example
 
     return stream
 
