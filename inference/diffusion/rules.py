@@ -1,0 +1,82 @@
+"""Commit rules: which open positions of a branch are fixed in this step.
+
+Each rule is a function of one branch's confidences; at least one position is always chosen, so every branch ends. The
+names and formulas are those of the literature: quota (LLaDA), threshold and factor (Fast-dLLM, arXiv 2505.22618).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+
+class CommitRule(Protocol):
+    """Chooses positions to commit."""
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """What to commit.
+
+        Args:
+            confidence: float `[num_branches, length]`, the probability of the best token at each position.
+            is_open: bool `[num_branches, length]`, positions that are still masked.
+
+        Returns:
+            Bool `[num_branches, length]`, a subset of `is_open` with at least one position per branch that has any.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """Every position at or above `value`, and always the best one."""
+
+    value: float = 0.9
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """See CommitRule."""
+        open_confidence = confidence.masked_fill(~is_open, -1.0)
+        best = _one_hot_argmax(open_confidence)
+        return ((open_confidence >= self.value) | best) & is_open
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """The `count` best positions, whatever their confidence."""
+
+    count: int = 1
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """See CommitRule."""
+        rank = _rank(confidence.masked_fill(~is_open, -1.0))
+        return (rank < self.count) & is_open
+
+
+@dataclass(frozen=True, slots=True)
+class Factor:
+    """The largest n for which the n-th best confidence is at least 1 - `value` / (n + 1), and always the best one."""
+
+    value: float = 1.0
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """See CommitRule."""
+        open_confidence = confidence.masked_fill(~is_open, -1.0)
+        rank = _rank(open_confidence)
+        sorted_confidence = open_confidence.sort(dim=1, descending=True).values
+        place = torch.arange(1, confidence.shape[1] + 1, device=confidence.device)
+        holds = sorted_confidence >= 1 - self.value / (place + 1)
+        count = holds.long().cumprod(1).sum(1, keepdim=True).clamp(min=1)
+        return (rank < count) & is_open
+
+
+def _one_hot_argmax(confidence: Tensor) -> Tensor:
+    best = torch.zeros_like(confidence, dtype=torch.bool)
+    return best.scatter(1, confidence.argmax(1, keepdim=True), True)
+
+
+def _rank(confidence: Tensor) -> Tensor:
+    """Place of each position in its branch, 0 for the best; ties go to the earlier position."""
+    order = confidence.argsort(dim=1, descending=True, stable=True)
+    place = torch.arange(confidence.shape[1], device=confidence.device).expand_as(order)
+    return torch.empty_like(order).scatter(1, order, place)
