@@ -31,7 +31,6 @@ Examples = Callable[[int, int], Iterator[Mapping[str, Any]]]
 """`(shard, num_shards) -> examples of that shard`: deterministic, and different for every shard."""
 
 PADDING_CALL = -1
-SMALLEST_MASK_RATE = 1e-3  # as LLaDA trains; 1/t would have no bound
 DATA_HASH_EXAMPLES = 64
 
 
@@ -44,7 +43,7 @@ class Batch(NamedTuple):
     canvas_ids: Tensor  # int32, 0 in the prompt, from 1 in canvases
     loss_rows: Tensor  # int64 [num_masked], indices into the flattened batch
     loss_targets: Tensor  # int64 [num_masked]
-    loss_weights: Tensor  # float32 [num_masked]: 1 / mask rate, over the number of slot positions in the batch
+    loss_weights: Tensor  # float32 [num_masked]; they sum to 1, so that the loss is a mean over slot positions
     loss_branches: Tensor  # int64 [num_masked]
     num_calls: int
     num_skipped: int  # examples left out: a value longer than its slot
@@ -177,8 +176,7 @@ class _BatchBuilder:
         canvas_id = 0
         for branch, canvas in enumerate(call.canvases):
             # Spread over the unit interval: the draws of one canvas never ask the same question twice.
-            rates = (self._rng.random() + np.arange(self._draws) / self._draws) % 1.0
-            for rate in np.maximum(rates, SMALLEST_MASK_RATE):
+            for rate in (self._rng.random() + np.arange(self._draws) / self._draws) % 1.0:
                 canvas_id += 1
                 masked = self._mask(row, branch, canvas, rate)
                 self._place(row, masked, first_position=len(call.prompt), canvas_id=canvas_id)
@@ -217,14 +215,18 @@ class _BatchBuilder:
     def _mask(
         self, row: int, branch: int, canvas: NDArray[np.int32], rate: float
     ) -> NDArray[np.int32]:
-        """A copy of the canvas, about to be placed, with slot positions masked at `rate`; at least one of them is."""
+        """A copy of the canvas, about to be placed, with slot positions masked.
+
+        LLaDA masks each position with probability t ~ U(0, 1) and weighs its loss by 1/t. The number of masked positions
+        is then uniform; drawing that number, and weighing by slots over masked, has the same expectation (LLaDA, eq. 6)
+        with far less variance: no rare canvas of one masked position gets a weight of a thousand.
+        """
         slots = self._slot_positions[branch]
-        chosen = self._rng.random(len(slots)) < rate
-        if not chosen.any():
-            chosen[self._rng.integers(len(slots))] = True
-        masked = slots[chosen]
+        count = 1 + int(rate * len(slots))
+        masked = np.sort(self._rng.choice(slots, count, replace=False, shuffle=False))
         flat = row * self._token_ids.shape[1] + self._used[row] + masked
-        self._loss.append((flat, canvas[masked], np.full(len(masked), 1.0 / rate), branch))
+        weights = np.full(count, len(slots) / count)
+        self._loss.append((flat, canvas[masked], weights, branch))
         self._num_slot_tokens += len(slots)
         out = canvas.copy()
         out[masked] = self._mask_token_id
