@@ -6,47 +6,28 @@ tokenised apart from each other, so a slot's tokens never depend on its neighbou
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from functools import lru_cache
+from typing import Any
 
-from inference.diffusion.schema import Plan, ValueNotEncodableError, compile_plan
-from inference.diffusion.schema.languages import Choices, Text
-from inference.diffusion.schema.plan import Slot, lay_out, read, write
-
-CHARACTERS_PER_TOKEN = 3.2  # English speech runs at 4; names and prices need the room
-MIN_TEXT_TOKENS = 4
-MAX_TEXT_TOKENS = 64  # bounds the constraint's length loop; 180 characters need 57
-DEFAULT_TEXT_TOKENS = 32  # text without maxLength: two short sentences
-
-
-class Tokenizer(Protocol):
-    """What a scaffold needs to know of a tokenizer. Compared by identity in caches."""
-
-    @property
-    def token_bytes(self) -> Sequence[bytes]:
-        """Bytes of every token id; empty for special tokens."""
-
-    @property
-    def pad_token_id(self) -> int:
-        """Id written after a value, to the end of its slot."""
-
-    @property
-    def mask_token_id(self) -> int:
-        """Id of a position still to be filled."""
-
-    def encode(self, text: str) -> list[int]:
-        """Token ids of plain text, no special tokens added."""
+from inference.diffusion.automata import TokenAutomaton
+from inference.diffusion.schema import Plan, SchemaError, ValueNotEncodableError, compile_plan
+from inference.diffusion.schema.languages import Choices
+from inference.diffusion.schema.plan import Reading, Slot, lay_out, read, write
+from inference.diffusion.slots import SlotCompiler, SlotTable, slot_compiler
+from inference.diffusion.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
 class SlotSpan:
-    """Where a slot lies in the canvas: positions `start` to `start + num_tokens`."""
+    """Where a slot lies in the canvas, positions `start` to `start + num_tokens`, and what may fill it."""
 
     slot: Slot
     start: int
     num_tokens: int
+    table: SlotTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,60 +67,103 @@ class Scaffold:
         """
         texts = [""] * len(self.spans)
         write(self.plan.root, value, texts)
+        closed = _closed(self.plan, texts)
         tokens = list(self.tokens)
-        for span, text in zip(self.spans, texts, strict=True):
-            ids = self.tokenizer.encode(text) if text else []
-            if len(ids) > span.num_tokens:
-                raise ValueNotEncodableError(
-                    span.slot.pointer, f"needs {len(ids)} tokens, the slot has {span.num_tokens}"
-                )
-            padding = [self.tokenizer.pad_token_id] * (span.num_tokens - len(ids))
-            tokens[span.start : span.start + span.num_tokens] = ids + padding
+        for span, text, is_closed in zip(self.spans, texts, closed, strict=True):
+            ids = self._slot_tokens(span, text, check=not is_closed)
+            tokens[span.start : span.start + span.num_tokens] = ids
         return tokens
 
-    def decode_value(self, tokens: Sequence[int]) -> dict[str, Any]:
-        """The value that a filled canvas says.
+    def _slot_tokens(self, span: SlotSpan, text: str, *, check: bool) -> list[int]:
+        ids = self.tokenizer.encode(text) if text else []
+        if len(ids) > span.num_tokens:
+            reason = f"needs {len(ids)} tokens, the slot has {span.num_tokens}"
+            raise ValueNotEncodableError(span.slot.pointer, reason)
+        ids = ids + [self.tokenizer.pad_token_id] * (span.num_tokens - len(ids))
+        if check and isinstance(span.table, TokenAutomaton) and not span.table.accepts(ids):
+            raise ValueNotEncodableError(span.slot.pointer, f"cannot be {text!r}")
+        return ids
+
+    def read_tokens(self, tokens: Sequence[int]) -> Reading:
+        """The value that a filled canvas says, and which slot said what in it.
 
         Raises:
-            ValueError: a slot is still masked or outside its language.
+            ValueError: an open slot is still masked or outside its language.
         """
-        texts = [
-            slot_text(tokens[s.start : s.start + s.num_tokens], self.tokenizer) for s in self.spans
-        ]
-        value = read(self.plan.root, texts)
+        texts = [self._slot_text(span, tokens) for span in self.spans]
+        return read(self.plan.root, texts)
+
+    def decode_value(self, tokens: Sequence[int]) -> dict[str, Any]:
+        """The value that a filled canvas says; raises ValueError as `read_tokens` does."""
+        value = self.read_tokens(tokens).value
         assert isinstance(value, dict)
         return value
 
+    def _slot_text(self, span: SlotSpan, tokens: Sequence[int]) -> str:
+        ids = list(tokens[span.start : span.start + span.num_tokens])
+        if self.tokenizer.pad_token_id in ids:
+            ids = ids[: ids.index(self.tokenizer.pad_token_id)]
+        pieces = [self.tokenizer.token_bytes[token] for token in ids]
+        if not all(pieces):
+            raise ValueError(f"{span.slot.pointer}: a masked or special token in {ids}")
+        return b"".join(pieces).decode("utf-8")
 
-def slot_text(tokens: Sequence[int], tokenizer: Tokenizer) -> str:
-    """Text of a slot's `tokens`, up to the first PAD.
 
-    Raises:
-        ValueError: a token is masked or special, or the bytes are not UTF-8.
-    """
-    ids = list(tokens)
-    if tokenizer.pad_token_id in ids:
-        ids = ids[: ids.index(tokenizer.pad_token_id)]
-    pieces = [tokenizer.token_bytes[token] for token in ids]
-    if not all(pieces):
-        raise ValueError(f"a masked or special token in {ids}")
-    return b"".join(pieces).decode("utf-8")
+def _closed(plan: Plan, texts: Sequence[str]) -> list[bool]:
+    """Per slot, whether the choice it depends on leaves it closed."""
+    closed: list[bool] = []
+    for slot in plan.slots:
+        if slot.condition is None:
+            closed.append(False)
+            continue
+        parent = plan.slots[slot.condition.slot].language
+        assert isinstance(parent, Choices)
+        text = texts[slot.condition.slot]
+        group = parent.groups[parent.texts.index(text)] if text in parent.texts else None
+        closed.append(closed[slot.condition.slot] or group != slot.condition.group)
+    return closed
 
 
 def compile_scaffold(
-    schema: dict[str, Any],
+    schema: Mapping[str, Any],
     tokenizer: Tokenizer,
     *,
     instructions: str,
     name: str,
     num_turns: int,
 ) -> Scaffold:
-    """Compile `schema` to the canvas of the branch `name`.
+    """Compile `schema` (Draft 2020-12) to the canvas of the branch `name`.
+
+    Plans are cached by the schema's text, slot tables by their language and tokenizer, whole canvases by all of these.
 
     Raises:
         SchemaError: the schema holds a keyword that cannot be guaranteed.
     """
-    plan = compile_plan(schema)
+    text = json.dumps(schema, ensure_ascii=False, separators=(",", ":"))
+    layout = _layout(text, instructions, slot_compiler(tokenizer))
+    for span in layout.spans:
+        language = span.slot.language
+        if isinstance(language, Choices) and not language.num_allowed(num_turns):
+            raise SchemaError(span.slot.at, "x-evidence", "allow null: no turn can be cited")
+    return Scaffold(name, layout.plan, layout.tokens, layout.spans, num_turns, tokenizer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Layout:
+    plan: Plan
+    tokens: tuple[int, ...]
+    spans: tuple[SlotSpan, ...]
+
+
+@lru_cache(maxsize=256)  # scorecards in use, times tokenizers
+def _plan(schema_text: str) -> Plan:
+    return compile_plan(json.loads(schema_text))
+
+
+@lru_cache(maxsize=256)
+def _layout(schema_text: str, instructions: str, compiler: SlotCompiler) -> _Layout:
+    plan = _plan(schema_text)
+    tokenizer = compiler.tokenizer
     tokens = tokenizer.encode(instructions + "\n")
     spans: list[SlotSpan] = []
     run = ""
@@ -147,23 +171,10 @@ def compile_scaffold(
         if isinstance(piece, str):
             run += piece
             continue
-        tokens += tokenizer.encode(run)
+        tokens += tokenizer.encode(run) if run else []
         run = ""
-        span = SlotSpan(piece, len(tokens), slot_length(piece, tokenizer))
-        spans.append(span)
-        tokens += [tokenizer.mask_token_id] * span.num_tokens
+        table, num_tokens = compiler.table(piece)
+        spans.append(SlotSpan(piece, len(tokens), num_tokens, table))
+        tokens += [tokenizer.mask_token_id] * num_tokens
     tokens += tokenizer.encode(run)
-    return Scaffold(name, plan, tuple(tokens), tuple(spans), num_turns, tokenizer)
-
-
-def slot_length(slot: Slot, tokenizer: Tokenizer) -> int:
-    """Number of tokens of a slot: the longest choice, or room for `maxLength` characters."""
-    if isinstance(slot.language, Choices):
-        return max(len(tokenizer.encode(text)) for text in slot.language.texts)
-    if slot.num_tokens is not None:
-        return slot.num_tokens
-    assert isinstance(slot.language, Text)
-    if slot.language.max_length is None:
-        return DEFAULT_TEXT_TOKENS
-    needed = math.ceil(slot.language.max_length / CHARACTERS_PER_TOKEN)
-    return min(max(needed, MIN_TEXT_TOKENS), MAX_TEXT_TOKENS)
+    return _Layout(plan, tuple(tokens), tuple(spans))
