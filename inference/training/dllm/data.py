@@ -118,8 +118,9 @@ class PackedBatches(IterableDataset[Batch]):
             if call is None:
                 builder.num_skipped += 1
             elif not builder.add(call):
-                yield builder.finish(shard, drawn)
-                builder = self._builder(shard, drawn)
+                if builder.num_calls:
+                    yield builder.finish(shard, drawn)
+                    builder = self._builder(shard, drawn)
                 if not builder.add(call):
                     raise TrainingError(
                         f"a call of {builder.size(call)} tokens does not fit in row_length={self.config.row_length}"
@@ -217,9 +218,9 @@ class _BatchBuilder:
     ) -> NDArray[np.int32]:
         """A copy of the canvas, about to be placed, with slot positions masked.
 
-        LLaDA masks each position with probability t ~ U(0, 1) and weighs its loss by 1/t. The number of masked positions
-        is then uniform; drawing that number, and weighing by slots over masked, has the same expectation (LLaDA, eq. 6)
-        with far less variance: no rare canvas of one masked position gets a weight of a thousand.
+        LLaDA masks each position with probability t ~ U(0, 1) and weighs its loss by 1/t. The number of masked
+        positions is then uniform; drawing that number, and weighing by slots over masked, has the same expectation
+        (LLaDA, eq. 6) with far less variance: no canvas of one masked position gets a weight of a thousand.
         """
         slots = self._slot_positions[branch]
         count = 1 + int(rate * len(slots))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -282,7 +283,7 @@ def test_flex_attention_equals_the_written_out_mask(
             torch.testing.assert_close(flex(0, q, k, v), dense(0, q, k, v), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(3, 24, 24), (1, 40, 16), (2, 16, 40)])
+@pytest.mark.parametrize("shape", [(3, 12, 24), (1, 40, 16), (2, 16, 40)])
 def test_orthogonalised_updates_have_singular_values_near_one(shape: tuple[int, int, int]):
     matrices = torch.randn(shape, generator=torch.Generator().manual_seed(4)) * 1e-3
     values = torch.linalg.svdvals(orthogonalise(matrices).float())
@@ -321,7 +322,7 @@ def test_optimiser_state_goes_on_exactly():
     restored, continued = fresh()
     for parameter, saved in zip(restored, parameters, strict=True):
         parameter.data.copy_(saved.data)
-    continued.load_state_dict(optimizer.state_dict())
+    continued.load_state_dict(deepcopy(optimizer.state_dict()))
     step(parameters, optimizer)
     step(restored, continued)
     for expected, found in zip(parameters, restored, strict=True):
@@ -445,6 +446,7 @@ def test_lora_trains_adapters_only_and_merges(tmp_path: Path, tokenizer: Diffusi
     assert len(changed) == 8
 
 
+@pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed")
 def test_adapter_files_are_those_of_peft(tmp_path: Path, tokenizer: DiffusionTokenizer):
     base = base_checkpoint(tmp_path, tokenizer)
     lora = LoraConfig(rank=2, alpha=6.0, target_modules=("q_proj", "up_proj"))
