@@ -1,0 +1,264 @@
+"""What the decoding kernels compute, in plain PyTorch: the truth that every kernel is tested against.
+
+It also serves machines without a GPU. Nothing here is written for speed, and nothing here needs Triton.
+"""
+
+from __future__ import annotations
+
+import enum
+import itertools
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class HeadReduction:
+    """What a step needs to know of the logits of its rows.
+
+    Attributes:
+        score: float32 `[num_rows]` or `[num_rows, num_classes]`, the largest logit (of the class); -inf for a class
+            without tokens.
+        token: int32, same shape, the token that has it, the lowest id among equals; -1 for a class without tokens.
+        lse: float32, same shape, log of the sum of exponentials of the logits (of the class).
+        row_lse: float32 `[num_rows]`, the same over the whole vocabulary.
+    """
+
+    score: Tensor
+    token: Tensor
+    lse: Tensor
+    row_lse: Tensor
+
+
+def head_reduce(hidden: Tensor, weight: Tensor) -> HeadReduction:
+    """LM head and reduction over the vocabulary, with products summed in float32.
+
+    Args:
+        hidden: `[num_rows, d_model]`.
+        weight: `[vocab, d_model]`.
+    """
+    logits = hidden.float() @ weight.float().T
+    lse = logits.logsumexp(1)
+    return HeadReduction(logits.amax(1), logits.argmax(1).int(), lse, lse)
+
+
+def head_reduce_classes(
+    hidden: Tensor, weight: Tensor, token_class: Tensor, row_table: Tensor, num_classes: int
+) -> HeadReduction:
+    """LM head and reduction over the tokens of each class.
+
+    Args:
+        hidden: `[num_rows, d_model]`.
+        weight: `[vocab, d_model]`.
+        token_class: integer `[num_tables, vocab]`, the class of every token, below `num_classes`.
+        row_table: integer `[num_rows]`, the table that holds for a row.
+        num_classes: of the largest table.
+    """
+    logits = hidden.float() @ weight.float().T
+    classes = token_class[row_table.long()].long()
+    shape = (len(hidden), num_classes)
+    score = logits.new_full(shape, -torch.inf).scatter_reduce(1, classes, logits, "amax")
+    is_best = logits == score.gather(1, classes)
+    ids = torch.arange(len(weight), device=hidden.device).expand_as(classes)
+    nobody = len(weight)
+    token = ids.new_full(shape, nobody).scatter_reduce(
+        1, classes, ids.where(is_best, ids.new_tensor(nobody)), "amin"
+    )
+    spread = (logits - score.gather(1, classes)).exp()
+    lse = score + logits.new_zeros(shape).scatter_add(1, classes, spread).log()
+    is_empty = token == nobody
+    return HeadReduction(
+        score,
+        token.masked_fill(is_empty, -1).int(),
+        lse.masked_fill(is_empty, -torch.inf),
+        logits.logsumexp(1),
+    )
+
+
+class Rule(enum.IntEnum):
+    """How many of a canvas's masked positions are committed, best first; never none.
+
+    THRESHOLD: those at or above the parameter. FACTOR: the largest n for which each of the n best is at or above
+    1 - parameter / (n + 1) for its own place (Fast-dLLM, arXiv 2505.22618). QUOTA: the parameter itself (LLaDA).
+    JOINT: the largest n whose chance to be right together, bounded from below by the sum of the confidences minus
+    n - 1, stays above the parameter.
+    """
+
+    THRESHOLD = 0
+    FACTOR = 1
+    QUOTA = 2
+    JOINT = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What a commit did.
+
+    Attributes:
+        is_committed: bool `[num_rows]`.
+        num_masked: int32 `[num_canvases]`, positions that are still masked.
+        is_done: bool `[num_canvases]`, whether none are.
+    """
+
+    is_committed: Tensor
+    num_masked: Tensor
+    is_done: Tensor
+
+
+def commit(
+    tokens: Tensor,
+    confidence: Tensor,
+    choice: Tensor,
+    position: Tensor,
+    offsets: Tensor,
+    parameter: Tensor,
+    *,
+    rule: Rule,
+    block_length: int | None = None,
+    canvas_start: Tensor | None = None,
+) -> Commit:
+    """Choose masked positions by their confidence and write their tokens.
+
+    Among equal confidences the earlier row goes first; NaN ranks last. Canvases without rows are done.
+
+    Args:
+        tokens: integer `[num_tokens]`, the token buffer of all canvases; written at the chosen positions.
+        confidence: float `[num_rows]`, of the masked positions, canvas after canvas.
+        choice: integer `[num_rows]`, the token to write.
+        position: integer `[num_rows]`, where in `tokens`, ascending within a canvas.
+        offsets: integer `[num_canvases + 1]`, first row of each canvas, and the end of the last one.
+        parameter: float32 `[num_canvases]`, see `Rule`.
+        rule: how many to choose.
+        block_length: only positions of the first block of this length that has any are chosen from, so that the next
+            block is begun when this one is full.
+        canvas_start: integer `[num_canvases]`, where in `tokens` the first block of each canvas begins.
+    """
+    is_committed = torch.zeros_like(confidence, dtype=torch.bool)
+    bounds = offsets.tolist()
+    for canvas, (start, end) in enumerate(itertools.pairwise(bounds)):
+        if start == end:
+            continue
+        rows = torch.arange(start, end, device=tokens.device)
+        if block_length is not None:
+            assert canvas_start is not None
+            place = position[rows] - canvas_start[canvas]
+            rows = rows[place < (place[0] // block_length + 1) * block_length]
+        value = confidence[rows].float()
+        value = value.masked_fill(value.isnan(), -torch.inf)
+        order = value.argsort(descending=True, stable=True)
+        count = max(1, num_to_commit(value[order], float(parameter[canvas]), rule))
+        chosen = rows[order[:count]]
+        is_committed[chosen] = True
+        tokens[position[chosen].long()] = choice[chosen].to(tokens.dtype)
+    num_rows = offsets.diff()
+    written = torch.stack(
+        [part.sum() for part in is_committed[: bounds[-1]].split(num_rows.tolist())]
+    )
+    num_masked = (num_rows - written).int()
+    return Commit(is_committed, num_masked, num_masked == 0)
+
+
+def num_to_commit(confidence: Tensor, parameter: float, rule: Rule) -> int:
+    """How many of the confidences (sorted, best first) `rule` takes; may be none."""
+    place = torch.arange(1, len(confidence) + 1, device=confidence.device)
+    if rule is Rule.QUOTA:
+        return min(len(confidence), int(parameter))
+    if rule is Rule.THRESHOLD:
+        holds = confidence >= parameter
+    elif rule is Rule.FACTOR:
+        holds = confidence >= 1 - torch.tensor(parameter, device=place.device) / (place + 1)
+    else:
+        holds = confidence.cumsum(0) - (place - 1) > parameter
+    return int(holds.int().cumprod(0).sum())
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRows:
+    """Where the open positions of a step belong: int32, on the device of the model.
+
+    Attributes:
+        call_offsets: `[num_calls + 1]`, first row of each call, and the end of the last one. Rows of one canvas are
+            neighbours.
+        prompt_start: `[num_calls]`, first cache row of the call's prompt.
+        prompt_end: `[num_calls]`, the row after its last one.
+        row_canvas: `[num_rows]`, the canvas of each row.
+        canvas_start: `[num_canvases]`, first cache row of each canvas.
+        canvas_end: `[num_canvases]`, the row after its last one.
+    """
+
+    call_offsets: Tensor
+    prompt_start: Tensor
+    prompt_end: Tensor
+    row_canvas: Tensor
+    canvas_start: Tensor
+    canvas_end: Tensor
+
+
+def ragged_attention(q: Tensor, keys: Tensor, values: Tensor, rows: OpenRows) -> Tensor:
+    """Attention of open positions over the prompt of their call and the whole of their own canvas.
+
+    Args:
+        q: `[num_rows, n_heads, head_dim]`, rotated.
+        keys: `[cache_rows, n_kv_heads, head_dim]`, rotated.
+        values: `[cache_rows, n_kv_heads, head_dim]`.
+        rows: which call and canvas each row of `q` belongs to. Rows that belong to no call come back as zeros.
+
+    Returns:
+        `[num_rows, n_heads, head_dim]`.
+    """
+    out = torch.zeros_like(q)
+    group = q.shape[1] // keys.shape[1]
+    bounds = rows.call_offsets.tolist()
+    for call, (start, end) in enumerate(itertools.pairwise(bounds)):
+        prompt = torch.arange(int(rows.prompt_start[call]), int(rows.prompt_end[call]))
+        for row in range(start, end):
+            canvas = int(rows.row_canvas[row])
+            own = torch.arange(int(rows.canvas_start[canvas]), int(rows.canvas_end[canvas]))
+            seen = torch.cat([prompt, own]).to(keys.device)
+            k = keys[seen].float().repeat_interleave(group, 1)
+            v = values[seen].float().repeat_interleave(group, 1)
+            weight = torch.einsum("hd,nhd->hn", q[row].float(), k) * q.shape[2] ** -0.5
+            out[row] = torch.einsum("hn,nhd->hd", weight.softmax(1), v).to(q.dtype)
+    return out
+
+
+def rotate_and_store(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    positions: Tensor,
+    cache_rows: Tensor,
+    cos: Tensor,
+    sin: Tensor,
+    keys: Tensor,
+    values: Tensor,
+) -> Tensor:
+    """Rotate queries and keys, and write keys and values into a cache.
+
+    Args:
+        q: `[num_rows, n_heads, head_dim]`.
+        k: `[num_rows, n_kv_heads, head_dim]`.
+        v: `[num_rows, n_kv_heads, head_dim]`.
+        positions: integer `[num_rows]`, rotary position of each row.
+        cache_rows: integer `[num_rows]`, all different; -1 for a row that is not written.
+        cos: float32 `[num_positions, head_dim // 2]`, cosines of every position's angles.
+        sin: float32, likewise.
+        keys: `[cache_size, n_kv_heads, head_dim]`, written.
+        values: `[cache_size, n_kv_heads, head_dim]`, written.
+
+    Returns:
+        The rotated queries, `[num_rows, n_heads, head_dim]`.
+    """
+    row_cos, row_sin = cos[positions.long()][:, None], sin[positions.long()][:, None]
+    is_kept = cache_rows >= 0
+    kept = cache_rows[is_kept].long()
+    keys[kept] = _rotate(k, row_cos, row_sin)[is_kept].to(keys.dtype)
+    values[kept] = v[is_kept].to(values.dtype)
+    return _rotate(q, row_cos, row_sin)
+
+
+def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    first, second = x.float().chunk(2, dim=-1)
+    rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
+    return rotated.to(x.dtype)
