@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal, get_origin
 
+import numpy as np
 from pydantic import ValidationError
 
 from analytics.evaluation.claims import ServiceNames, Sources, claims_of, unsupported_claims
@@ -115,20 +116,15 @@ _Pairs = list[tuple[RecordValues, RecordValues]]
 def _enum_measures(pairs: Mapping[str, _Pairs]) -> dict[str, Measure]:
     measures: dict[str, Measure] = {}
     fields = fields_of("enum")
+    num_right = np.zeros(len(pairs["summary"]))
     for scorecard, name in fields:
         expected = [expected[name] for expected, _ in pairs[scorecard]]
         found = [found.get(name) for _, found in pairs[scorecard]]
         right = [e == f for e, f in zip(expected, found, strict=True)]
         measures[f"accuracy.{scorecard}.{name}"] = share(right)
         measures[f"macro_f1.{scorecard}.{name}"] = macro_f1(expected, found)
-    right_per_call = [
-        sum(
-            expected[name] == found.get(name)
-            for (_, name), (expected, found) in zip(fields, row, strict=True)
-        )
-        for row in zip(*(pairs[scorecard] for scorecard, _ in fields), strict=True)
-    ]
-    measures["accuracy.enums"] = ratio(right_per_call, [len(fields)] * len(right_per_call))
+        num_right += right
+    measures["accuracy.enums"] = ratio(num_right.tolist(), [len(fields)] * len(num_right))
     return measures
 
 
@@ -161,22 +157,18 @@ def _evidence_measures(
 ) -> dict[str, Measure]:
     """Precision: of the turns cited, those that support the field. Recall: of the fields with support, those cited."""
     measures: dict[str, Measure] = {}
-    total = [[0, 0, 0] for _ in calls]
+    total = np.zeros((3, len(calls)))
     for scorecard, name in fields_of("evidence"):
-        right, cited, supported = [], [], []
-        for call, (_, found), sums in zip(calls, pairs[scorecard], total, strict=True):
-            turns = call.supporting(scorecard, name)
-            turn = found.get(name)
-            counts = (turn is not None and turn in turns, turn is not None, bool(turns))
-            sums[:] = [old + new for old, new in zip(sums, counts, strict=True)]
-            right.append(counts[0])
-            cited.append(counts[1])
-            supported.append(counts[2])
-        measures[f"evidence_precision.{scorecard}.{name}"] = ratio(right, cited)
+        turns = [call.supporting(scorecard, name) for call in calls]
+        cited = [found.get(name) for _, found in pairs[scorecard]]
+        right = [turn in support for turn, support in zip(cited, turns, strict=True)]
+        was_cited = [turn is not None for turn in cited]
+        supported = [bool(support) for support in turns]
+        measures[f"evidence_precision.{scorecard}.{name}"] = ratio(right, was_cited)
         measures[f"evidence_recall.{scorecard}.{name}"] = ratio(right, supported)
-    right_sum, cited_sum, supported_sum = ([sums[i] for sums in total] for i in range(3))
-    measures["evidence_precision"] = ratio(right_sum, cited_sum)
-    measures["evidence_recall"] = ratio(right_sum, supported_sum)
+        total += [right, was_cited, supported]
+    measures["evidence_precision"] = ratio(total[0].tolist(), total[1].tolist())
+    measures["evidence_recall"] = ratio(total[0].tolist(), total[2].tolist())
     return measures
 
 
@@ -186,6 +178,7 @@ def _entity_measures(pairs: _Pairs) -> dict[str, Measure]:
     The summary's recall counts the entities that the expected summary names and the found one names too.
     """
     measures: dict[str, Measure] = {}
+    all_right, all_present = np.zeros(len(pairs)), np.zeros(len(pairs))
     for kind, name in ENTITY_FIELDS.items():
         present = [expected[name] is not None for expected, _ in pairs]
         claimed = [found.get(name) is not None for _, found in pairs]
@@ -204,6 +197,9 @@ def _entity_measures(pairs: _Pairs) -> dict[str, Measure]:
         measures[f"entity_recall.{kind}"] = ratio(right, present)
         measures[f"entity_precision.{kind}"] = ratio(right, claimed)
         measures[f"summary_recall.{kind}"] = ratio(retold, told)
+        all_right += right
+        all_present += present
+    measures["entity_recall"] = ratio(all_right.tolist(), all_present.tolist())
     return measures
 
 

@@ -149,6 +149,7 @@ def test_entities():
     assert value(measures, "entity_recall.name", 2) == 1.0
     assert value(measures, "entity_recall.price", 2) == 0.5
     assert value(measures, "entity_recall.service", 2) == 0.5
+    assert value(measures, "entity_recall", 2) == pytest.approx(6 / 8)
     assert value(measures, "entity_precision.service", 2) == 1.0
     assert value(measures, "entity_precision.price", 2) == 0.5
     assert value(measures, "summary_recall.appointment", 2) == 0.5
