@@ -9,7 +9,7 @@ from typing import Literal
 from analytics.transcript import Transcript
 
 TURN_SUFFIX = "_turn"
-EvidenceStatus = Literal["supported", "uncited", "no_such_turn"]
+EvidenceStatus = Literal["supported", "no_turn", "unknown_turn"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Evidence:
 def locate(record: Mapping[str, object], transcript: Transcript) -> list[Evidence]:
     """One Evidence for each `<field>_turn` in `record`.
 
-    A turn that the transcript does not have is `no_such_turn`: the value stays, the claim of support does not.
+    A turn that the transcript does not have is `unknown_turn`: the value stays, the claim of support does not.
     """
     return [
         _locate(name.removesuffix(TURN_SUFFIX), number, transcript)
@@ -37,8 +37,8 @@ def locate(record: Mapping[str, object], transcript: Transcript) -> list[Evidenc
 
 def _locate(field: str, number: object, transcript: Transcript) -> Evidence:
     if number is None:
-        return Evidence(field, "uncited", None, None, None)
+        return Evidence(field, "no_turn", None, None, None)
     if not isinstance(number, int) or not 1 <= number <= len(transcript.turns):
-        return Evidence(field, "no_such_turn", None, None, None)
+        return Evidence(field, "unknown_turn", None, None, None)
     turn = transcript.turn(number)
     return Evidence(field, "supported", number, turn.start_ms, turn.end_ms)

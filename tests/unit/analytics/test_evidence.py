@@ -21,7 +21,7 @@ def test_no_turn_and_a_turn_that_does_not_exist_are_told_apart():
     statuses = {
         e.field: e.status for e in locate({"a_turn": None, "b_turn": 3, "c_turn": 0}, TRANSCRIPT)
     }
-    assert statuses == {"a": "uncited", "b": "no_such_turn", "c": "no_such_turn"}
+    assert statuses == {"a": "no_turn", "b": "unknown_turn", "c": "unknown_turn"}
 
 
 def test_fields_without_evidence_are_left_alone():
