@@ -34,17 +34,10 @@ def _either(one: re.Pattern[str] | None, other: re.Pattern[str]) -> re.Pattern[s
     return other if one is None else re.compile(f"{one.pattern}|{other.pattern}", re.IGNORECASE)
 
 
-def _fitting(
-    patterns: tuple[Pattern, ...], context: str, rivals: dict[str, re.Pattern[str]]
-) -> tuple[Pattern, ...]:
-    own = rivals.get(context)
-    others = list(rivals.values())
-    kept = [
-        pattern
-        for pattern in patterns
-        if (own and own.search(pattern.text)) or not any(cue.search(pattern.text) for cue in others)
-    ]
-    return tuple(kept) or patterns
+@cache
+def _contexts(prefix: str, text: str) -> frozenset[str]:
+    """The contexts whose words stand in a pattern's text. Kept: every stream of calls asks it of every pattern."""
+    return frozenset(context for context, cue in _cues()[prefix].items() if cue.search(text))
 
 
 def narrow(
@@ -53,13 +46,23 @@ def narrow(
     """The patterns that fit `context`, one of the mutually exclusive `rivals`; an act without any keeps all."""
     narrowed = dict(patterns)
     for prefix, cues in _cues().items():
-        relevant = {name: cue for name, cue in cues.items() if name in rivals}
-        if not relevant:
+        if rivals.isdisjoint(cues):
             continue
         for act in patterns:
             if act.startswith(prefix):
-                narrowed[act] = _fitting(patterns[act], context, relevant)
+                narrowed[act] = _fitting(prefix, patterns[act], context, rivals) or patterns[act]
     return narrowed
+
+
+def _fitting(
+    prefix: str, patterns: tuple[Pattern, ...], context: str, rivals: frozenset[str]
+) -> tuple[Pattern, ...]:
+    fitting = []
+    for pattern in patterns:
+        contexts = _contexts(prefix, pattern.text)
+        if context in contexts or rivals.isdisjoint(contexts):
+            fitting.append(pattern)
+    return tuple(fitting)
 
 
 class ContextualPatterns:

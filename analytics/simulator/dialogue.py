@@ -40,6 +40,7 @@ class Utterance:
     """One act as spoken. `when`: the time it named; `named`: the service a request named in its own words."""
 
     act: str
+    pattern: str
     text: str
     slots: frozenset[str]
     when: str | None
@@ -79,6 +80,7 @@ class _Speaker:
         "_facts",
         "_patterns",
         "_random",
+        "_small_answer",
         "_used",
         "_values",
     )
@@ -89,6 +91,7 @@ class _Speaker:
         self._random = random
         self._used: set[str] = set()
         self._values = _values(facts)
+        self._small_answer = pick(random, load_shared().answers)
         self._agent_values = self._values
         slots = SLOTS - _SERVICE_SLOTS
         if facts.issue is None:
@@ -117,14 +120,14 @@ class _Speaker:
         if step.when is not None:
             values = values | {"when": step.when}
         if step.small:
-            values = values | {"answer": pick(self._random, load_shared().answers)}
+            values = values | {"answer": self._small_answer}
         pattern = self._choose_naming(act, slots) if request else self._choose(act, slots)
         self._learn(act, pattern, request)
         when = values["when"] if "when" in pattern.slots else None
         named = None
         if request and not pattern.slots & _NAMING_SLOTS:
             named = named_service(act, pattern.text)
-        return Utterance(act, pattern.fill(values), pattern.slots, when, named)
+        return Utterance(act, pattern.text, pattern.fill(values), pattern.slots, when, named)
 
     def _choose(self, act: str, slots: frozenset[str]) -> Pattern:
         patterns = self._patterns[act]

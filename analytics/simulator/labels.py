@@ -108,15 +108,19 @@ def _cue(act: str) -> str | None:
     return None
 
 
+def _same_mood(value: str) -> dict[str, Any]:
+    return {"overall": value, "overall_turn": None, "start": value, "end": value}
+
+
 def _sentiment(heard: Sequence[Heard], caller_spoke: bool) -> dict[str, Any]:
     if not caller_spoke:
-        return dict.fromkeys(("overall", "start", "end"), "not_applicable") | {"overall_turn": None}
+        return _same_mood("not_applicable")
     cues = [(item, cue) for item in heard if (cue := _cue(item.act)) is not None]
     substance = any(
         item.act.startswith("caller") and item.act not in _WITHOUT_SUBSTANCE for item in heard
     )
     if not substance:
-        return dict.fromkeys(("overall", "start", "end"), "unknown") | {"overall_turn": None}
+        return _same_mood("unknown")
     start = "neutral"
     for item, cue in cues:
         if item.act.endswith(".start") or item.act.startswith("caller.request"):

@@ -203,7 +203,7 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
         appointment=appointment,
         refused=refused,
         previous=previous,
-        offers=0 if tool == "failed" else _offers(random, outcome, lead.commitment),
+        offers=0 if tool == "failed" else _offers(random, intent, outcome, lead.commitment),
         price=price,
         budget=budget,
         topic=topic,
@@ -233,11 +233,15 @@ def _tool(random: Random, intent: str, outcome: str) -> str | None:
     return shares.TOOL(random)
 
 
-def _offers(random: Random, outcome: str, commitment: str | None) -> int:
+def _offers(random: Random, intent: str, outcome: str, commitment: str | None) -> int:
     if outcome in ("booked", "rescheduled"):
         return 1 if random.random() < 0.6 else 2 if random.random() < 0.8 else 3
     if outcome == "declined" and commitment is None:
         return 1 + int(random.random() * 2)
-    if outcome in ("declined", "unresolved", "message_taken"):
+    if outcome in ("declined", "unresolved", "message_taken") and intent in (
+        "book",
+        "reschedule",
+        "price",
+    ):
         return int(random.random() * 2)
     return 0

@@ -24,7 +24,10 @@ _UNASKED: Final = {
     for intent, fields in {
         "question": ("urgency",),
         "price": ("urgency",),
+        "reschedule": ("urgency", "timeline", "authority"),
         "cancel": ("urgency", "timeline", "authority"),
+        "complaint": ("timeline", "authority"),
+        "emergency": ("timeline",),
         "message": ("timeline",),
     }.items()
     for field in fields

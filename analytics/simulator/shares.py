@@ -100,11 +100,11 @@ OBJECTION = Draw({"price": 0.8, "timing": 1, "trust": 1, "competitor": 1})
 COMMITMENT = {
     "booked": Draw({"committed": 0.6, None: 0.4}),
     "rescheduled": Draw({"committed": 0.2, None: 0.8}),
-    "declined": Draw({"refused": 0.46, "considering": 0.4, None: 0.14}),
-    "answered": Draw({"considering": 0.4, "refused": 0.1, None: 0.5}),
+    "declined": Draw({"refused": 0.52, "considering": 0.36, None: 0.12}),
+    "answered": Draw({"considering": 0.4, "refused": 0.14, None: 0.46}),
     "unresolved": Draw({"committed": 0.3, "considering": 0.15, "refused": 0.1, None: 0.45}),
-    "message_taken": Draw({"committed": 0.22, "considering": 0.25, "refused": 0.06, None: 0.47}),
-    "transferred": Draw({"committed": 0.22, "considering": 0.25, "refused": 0.06, None: 0.47}),
+    "message_taken": Draw({"committed": 0.22, "considering": 0.25, "refused": 0.04, None: 0.49}),
+    "transferred": Draw({"committed": 0.22, "considering": 0.25, "refused": 0.04, None: 0.49}),
 }
 BUYING: Final = {"book", "price"}
 MOOD_START = Draw({"positive": 0.24, "negative": 0.18, None: 0.58})
