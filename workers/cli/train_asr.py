@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
+
+import torch
 
 from analytics.simulator import simulate
 from analytics.simulator.open_text import sentences
@@ -75,6 +78,10 @@ def main(config: AsrTrainingConfig) -> None:
 if __name__ == "__main__":
     main(
         AsrTrainingConfig(
-            work=Path(sys.argv[1]), output=Path(sys.argv[2]), max_seconds=float(sys.argv[3])
+            work=Path(sys.argv[1]),
+            output=Path(sys.argv[2]),
+            max_seconds=float(sys.argv[3]),
+            device="cuda" if torch.cuda.is_available() else "cpu",
+            synthesis_processes=max(1, (os.cpu_count() or 3) - 2),
         )
     )

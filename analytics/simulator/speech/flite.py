@@ -29,7 +29,7 @@ class Flite:
     def __init__(self) -> None:
         """Load the library from the loader's path. Raises SpeechEngineError when it is missing."""
         try:
-            self._library = ctypes.CDLL("libflite.so.1", mode=ctypes.RTLD_GLOBAL)
+            self._library = ctypes.CDLL("libflite.so.1")
         except OSError as error:
             raise SpeechEngineError("flite is not installed: apt-get install libflite1") from error
         self._library.flite_init()

@@ -32,7 +32,7 @@ class AsrTrainingConfig:
     synthesis_seconds: float = 270.0
     shard_seconds: float = 300.0
     first_hours: float = 3.0  # training waits for this much speech
-    capacity_hours: float = 320.0
+    capacity_hours: float = 400.0
     tokenizer_texts: int = 150_000
     stages: tuple[Stage, ...] = (
         Stage(until=0.2, seconds=8, windows=288),

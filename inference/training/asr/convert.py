@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from pathlib import Path
 
 from ctranslate2.converters import TransformersConverter
 
-from inference.training.asr.export import complete_checkpoint
-
-_KEPT = ("config.json", "tokenizer.json", "model.safetensors.index.json")
+from inference.training.asr.export import assemble_checkpoint
 
 
 def convert(checkpoint: Path, output: Path) -> Path:
@@ -21,9 +18,7 @@ def convert(checkpoint: Path, output: Path) -> Path:
     """
     with tempfile.TemporaryDirectory() as work:
         source = Path(work)
-        for path in (*(checkpoint / name for name in _KEPT), *checkpoint.glob("*.safetensors")):
-            shutil.copy(path, source)
-        complete_checkpoint(source)
+        assemble_checkpoint(checkpoint, source)
         TransformersConverter(
             str(source), copy_files=["tokenizer.json", "preprocessor_config.json"]
         ).convert(str(output), quantization="int8", force=True)

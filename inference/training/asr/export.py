@@ -19,7 +19,7 @@ SHARD_BYTES = 15 * 1024 * 1024
 def save_shards(
     tensors: dict[str, Tensor], directory: Path, shard_bytes: int = SHARD_BYTES
 ) -> list[Path]:
-    """Write tensors as bf16 `model-0000k-of-0000n.safetensors` with their index. Returns the shard paths."""
+    """Write tensors as bf16 `model-0000k-of-0000n.safetensors` and return their paths."""
     small = {
         name: tensor.detach().to("cpu", torch.bfloat16).contiguous()
         for name, tensor in tensors.items()
@@ -34,25 +34,21 @@ def save_shards(
         shards[-1][name] = tensor
         used += size
     paths = []
-    index: dict[str, str] = {}
     for number, shard in enumerate(shards, 1):
-        path = directory / f"model-{number:05d}-of-{len(shards):05d}.safetensors"
-        save_file(shard, path, metadata={"format": "pt"})
-        paths.append(path)
-        index |= dict.fromkeys(shard, path.name)
-    total = sum(tensor.numel() * 2 for tensor in small.values())
-    (directory / "model.safetensors.index.json").write_text(
-        json.dumps({"metadata": {"total_size": total}, "weight_map": index}, indent=1) + "\n"
-    )
+        paths.append(directory / f"model-{number:05d}-of-{len(shards):05d}.safetensors")
+        save_file(shard, paths[-1], metadata={"format": "pt"})
     return paths
 
 
 def load_shards(directory: Path) -> dict[str, Tensor]:
-    """All tensors of a directory written by `save_shards`. Raises FileNotFoundError without its index."""
-    index = json.loads((directory / "model.safetensors.index.json").read_text())
+    """All tensors of a directory written by `save_shards`. Raises FileNotFoundError when a shard is missing."""
     tensors: dict[str, Tensor] = {}
-    for name in sorted(set(index["weight_map"].values())):
-        tensors |= load_file(directory / name)
+    first = next(iter(sorted(directory.glob("model-00001-of-*.safetensors"))), None)
+    if first is None:
+        raise FileNotFoundError(f"no weights in {directory}")
+    count = int(first.stem.rpartition("-")[2])
+    for number in range(1, count + 1):
+        tensors |= load_file(directory / f"model-{number:05d}-of-{count:05d}.safetensors")
     return tensors
 
 
@@ -110,9 +106,15 @@ def save_checkpoint(model: Whisper, tokenizer: Tokenizer, directory: Path) -> No
     tokenizer.save(str(directory / "tokenizer.json"), pretty=False)
 
 
-def complete_checkpoint(directory: Path) -> None:
-    """Add what transformers and CTranslate2 ask for beside weights, config and tokenizer.json, all derived from these."""
-    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+def assemble_checkpoint(source: Path, directory: Path) -> None:
+    """From what training wrote, a full Hugging Face directory: one float32 weights file, configs, tokenizer, features.
+
+    Raises FileNotFoundError when `source` lacks weights, config or tokenizer.
+    """
+    weights = {name: tensor.float() for name, tensor in load_shards(source).items()}
+    save_file(weights, directory / "model.safetensors", metadata={"format": "pt"})
+    (directory / "config.json").write_text((source / "config.json").read_text())
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
     ids = SpecialIds.of(tokenizer)
     save_tokenizer(tokenizer, directory)
     blank = tokenizer.encode(" ", add_special_tokens=False).ids[0]

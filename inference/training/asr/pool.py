@@ -121,7 +121,7 @@ class PoolView:
     lengths: np.ndarray  # int64 [n], samples
     tokens: list[list[int]]
     spoken: list[str]
-    by_voice: list[np.ndarray]  # for each voice the indices of its utterances
+    by_voice: list[list[int]]  # for each voice the indices of its utterances
 
 
 class SpeechPool:
@@ -148,7 +148,7 @@ class SpeechPool:
         self._lengths: list[np.ndarray] = []
         self._tokens: list[list[int]] = []
         self._spoken: list[str] = []
-        self._voices: list[str] = []
+        self._by_voice: dict[str, list[int]] = {}
         self._hash = hashlib.sha256()
         self._stream: Any = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._view: PoolView | None = None
@@ -190,9 +190,10 @@ class SpeechPool:
             self.unwritable += len(tokens) - len(kept)
             self._starts.append(starts[kept])
             self._lengths.append(lengths[kept])
+            for number, index in enumerate(kept, len(self._tokens)):
+                self._by_voice.setdefault(voices[index], []).append(number)
             self._tokens += [one for one in tokens if one is not None]
             self._spoken += [spoken[index] for index in kept]
-            self._voices += [voices[index] for index in kept]
             self._loaded.add(path.name)
             self._hash.update(hashlib.sha256(samples.tobytes()).digest())
             self._hash.update("\n".join(texts).encode())
@@ -212,13 +213,13 @@ class SpeechPool:
         self._stream.synchronize()
 
     def _publish(self) -> None:
-        voices = np.array(self._voices)
         self._view = PoolView(
             starts=np.concatenate(self._starts),
             lengths=np.concatenate(self._lengths),
             tokens=self._tokens,
             spoken=self._spoken,
-            by_voice=[np.flatnonzero(voices == voice) for voice in sorted(set(self._voices))],
+            # Copies: the originals grow while a view is in use.
+            by_voice=[list(numbers) for _, numbers in sorted(self._by_voice.items())],
         )
 
     def view(self) -> PoolView:

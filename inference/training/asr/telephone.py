@@ -118,25 +118,36 @@ class TelephoneLine:
             total += envelope * (phase.sin() + 0.4 * (2 * phase).sin() + 0.2 * (3 * phase).sin())
         return total * 0.05
 
-    def _sounds(self, count: int, num_samples: int, kinds: Tensor) -> Tensor:
-        """What fills silences: for each window one of SOUNDS."""
+    def _sound(self, kind: str, count: int, num_samples: int) -> Tensor:
+        """One of SOUNDS for `count` windows."""
+        if kind == "music":
+            return self._music(count, num_samples)
+        if kind == "noise":
+            return self._noise(count, num_samples) * 10 ** self._uniform(count, -2, -0.7)
         time = torch.arange(num_samples, device=self._device)[None] / SAMPLE_RATE
-        ringing = (2 * math.pi * 440 * time).sin() + (2 * math.pi * 480 * time).sin()
-        ringing = 0.06 * ringing * ((time % 6) < 2)
-        noise = self._noise(count, num_samples) * 10 ** self._uniform(count, -2, -0.7)
-        chosen = torch.where((kinds == 1)[:, None], self._music(count, num_samples), 0)
-        chosen = torch.where((kinds == 2)[:, None], ringing, chosen)
-        return torch.where((kinds == 3)[:, None], noise, chosen)
+        tone = (2 * math.pi * 440 * time).sin() + (2 * math.pi * 480 * time).sin()
+        # Two seconds of ringing, four of silence, begun anywhere.
+        return 0.06 * tone * (((time + self._uniform(count, 0, 6)) % 6) < 2)
+
+    def _add_sounds(self, windows: Tensor, sounds: Tensor) -> None:
+        """Fill silences, farther than 0.3 s from speech, in place."""
+        reach = SAMPLE_RATE * _QUIET_MS // 1000
+        for index, kind in enumerate(SOUNDS[1:], 1):
+            rows = (sounds == index).nonzero().flatten().to(self._device)
+            if not len(rows):
+                continue
+            chosen = windows[rows]
+            heard = F.pad((chosen != 0).float(), (reach + 1, reach)).cumsum(1)
+            near_speech = heard[:, 2 * reach + 1 :] - heard[:, : -2 * reach - 1] > 0
+            windows[rows] = chosen + self._sound(kind, *chosen.shape) * ~near_speech
 
     def __call__(self, windows: Tensor, sounds: Tensor) -> Tensor:
         """float32 [batch, n] clean at 8 kHz → the same as heard at the far end of a line.
 
-        `sounds` [batch] indexes SOUNDS: what is heard where a window is silent.
+        `windows` is changed in place. `sounds` [batch], on the host, indexes SOUNDS: what is heard where a window is silent.
         """
         count, num_samples = windows.shape
-        reach = SAMPLE_RATE * _QUIET_MS // 1000
-        near_speech = F.max_pool1d(windows.abs()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
-        windows = windows + self._sounds(count, num_samples, sounds) * ~near_speech
+        self._add_sounds(windows, sounds)
         # A neighbour's speech, faint: crosstalk, the other side's echo, a television.
         leak = windows.roll(1, 0) * 10 ** (self._uniform(count, -42, -24) / 20)
         windows = windows + leak * self._chance(count, 0.15)

@@ -6,6 +6,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, fields
 from itertools import islice
 from typing import Any
@@ -46,8 +47,8 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
             return value
         return value.pin_memory().to(device, non_blocking=True)
 
-    # CTC takes its lengths on the host.
-    kept = {"letter_counts": batch.letter_counts}
+    # CTC takes its lengths on the host, and the line picks its rows there.
+    kept = {"letter_counts": batch.letter_counts, "sounds": batch.sounds}
     moved = {
         field.name: move(getattr(batch, field.name))
         for field in fields(batch)
@@ -136,7 +137,8 @@ class AsrTrainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             audio = self.model.encoder(mel, self.config.dropout)
             hidden = self.model.decoder(batch.inputs, audio, self.config.dropout)
-            logits = self.model.logits(hidden.flatten(0, 1)[batch.learned])
+            # index_select, not indexing: the gradient of the latter sorts.
+            logits = self.model.logits(hidden.flatten(0, 1).index_select(0, batch.learned))
         decoder_loss = F.cross_entropy(
             logits.float(),
             batch.targets.flatten()[batch.learned],
@@ -150,9 +152,12 @@ class AsrTrainer:
             batch.letters,
             torch.full((num_windows,), scores.shape[0]),
             batch.letter_counts,
+            reduction="none",
             zero_infinity=True,
         )
-        return decoder_loss, ctc_loss
+        # Per letter, but a window with little or no speech counts as if it held a slow speaker.
+        letters = batch.letter_counts.clamp(min=scores.shape[0] // 8).to(self.device)
+        return decoder_loss, (ctc_loss / letters).mean()
 
     def train_step(self, pool: SpeechPool) -> tuple[Tensor, Tensor]:
         """One optimiser step; losses stay on the device."""
@@ -253,7 +258,9 @@ def train_asr(
         shard_seconds=config.shard_seconds,
     )
     try:
-        return _train(config, writers, texts, dev_sets(), started)
+        with ThreadPoolExecutor(max_workers=1) as executor:
+            # Speaking the dev sets takes a while, and the first evaluation is far off.
+            return _train(config, writers, texts, executor.submit(dev_sets), started)
     finally:
         writers.stop()
 
@@ -262,7 +269,7 @@ def _train(
     config: AsrTrainingConfig,
     writers: PoolWriters,
     texts: Texts,
-    dev_sets: Mapping[str, Sequence[Spoken]],
+    dev_sets: Future[Mapping[str, Sequence[Spoken]]],
     started: float,
 ) -> dict[str, Any]:
     tokenizer = _tokenizer(config, texts)
@@ -289,12 +296,12 @@ def _train(
                 trainer.save()
                 last_save = time.monotonic()
             if next_evaluation <= trainer.fraction < 1.0:
-                curve.note(event="evaluation", wer=trainer.evaluate(dev_sets))
+                curve.note(event="evaluation", wer=trainer.evaluate(dev_sets.result()))
                 next_evaluation += 1 / config.evaluations
     finally:
         pool.close()
     trainer.save()
-    curve.note(event="evaluation", wer=trainer.evaluate(dev_sets))
+    curve.note(event="evaluation", wer=trainer.evaluate(dev_sets.result()))
     record = {
         "config": {name: str(value) for name, value in asdict(config).items()},
         "parameters": sum(one.numel() for one in trainer.model.parameters()),

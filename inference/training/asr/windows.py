@@ -22,7 +22,8 @@ CTC_ALPHABET = " abcdefghijklmnopqrstuvwxyz'"
 MAX_TARGET = 448
 _MAX_PROMPT = 223
 _FRAME = 80  # samples of one mel frame at 8 kHz
-_LETTERS = {letter: index + 1 for index, letter in enumerate(CTC_ALPHABET)}
+_LETTERS = np.zeros(128, dtype=np.int64)  # by ASCII code; 0 for what is not spelled
+_LETTERS[[ord(letter) for letter in CTC_ALPHABET]] = np.arange(1, len(CTC_ALPHABET) + 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ class WindowPlanner:
 
     def _gap(self) -> int:
         draw = self._rng.random()
-        low, high = (0.1, 0.8) if draw < 0.55 else (0.8, 3.0) if draw < 0.88 else (3.0, 9.0)
+        low, high = (0.1, 0.8) if draw < 0.68 else (0.8, 3.0) if draw < 0.93 else (3.0, 9.0)
         return int(self._rng.uniform(low, high) * SAMPLE_RATE)
 
-    def _pick(self, view: PoolView, voice: np.ndarray | None) -> int:
+    def _pick(self, view: PoolView, voice: list[int] | None) -> int:
         if voice is None:
             return self._rng.randrange(len(view.starts))
-        return int(voice[self._rng.randrange(len(voice))])
+        return self._rng.choice(voice)
 
     def _speed(self) -> float:
         if self._rng.random() >= self._mix.speed_changed:
@@ -146,12 +147,14 @@ class WindowPlanner:
             tokens.append(self._timestamp(start + length, False))
         return [*tokens, ids.end]
 
-    def _prompt(self, view: PoolView) -> list[int]:
+    def _prompt(self, view: PoolView, samples: int) -> list[int]:
         """`<|startofprev|>` and earlier text, unrelated: the model must take it without copying it."""
         if self._rng.random() >= self._mix.prompt:
             return []
         timed = self._rng.random() < 0.5
-        limit = self._rng.randint(5, self._rng.choice((40, 100, _MAX_PROMPT)))
+        # One long prompt widens the whole batch: short windows do without.
+        longest = (40, 100, _MAX_PROMPT) if samples >= 30 * SAMPLE_RATE else (30,)
+        limit = self._rng.randint(5, self._rng.choice(longest))
         tokens: list[int] = []
         at = 0
         while len(tokens) < limit:
@@ -180,16 +183,18 @@ class WindowPlanner:
                 inputs[index] = rng.randrange(ids.end)
         return inputs[:MAX_TARGET], targets[:MAX_TARGET]
 
-    def _letters(self, view: PoolView, window: _Window) -> list[int]:
-        letters: list[int] = []
+    def _letters(self, view: PoolView, window: _Window) -> np.ndarray:
+        """What the encoder should spell, without blanks: int64, at most two letters for three encoder frames."""
+        spoken = ""
         for index, (utterance, _, length, speed) in enumerate(window.pieces):
-            spoken = view.spoken[utterance].lower()
+            words = view.spoken[utterance]
             if window.cut and index == len(window.pieces) - 1:
                 share = length * speed / float(view.lengths[utterance])
-                spoken = spoken[: int(len(spoken) * share)]
-            letters += [_LETTERS[letter] for letter in spoken + " " if letter in _LETTERS]
-        # A blank must stand between equal letters, and a frame is two mel frames.
-        return letters[: window.real // _FRAME // 2 * 2 // 3]
+                words = words[: int(len(words) * share)]
+            spoken += words + " "
+        codes = np.frombuffer(spoken.lower().encode("ascii", "ignore"), dtype=np.uint8)
+        letters = _LETTERS[codes]
+        return letters[letters > 0][: window.real // _FRAME // 2 * 2 // 3]
 
     def batch(self, view: PoolView, num_windows: int, seconds: float) -> Batch:
         """Plan `num_windows` windows of at most `seconds`."""
@@ -197,7 +202,7 @@ class WindowPlanner:
         windows = [self._lay_out(view, samples) for _ in range(num_windows)]
         rows = [
             self._inputs_and_targets(
-                self._prompt(view), self._write(view, window), not window.pieces
+                self._prompt(view, samples), self._write(view, window), not window.pieces
             )
             for window in windows
         ]
@@ -214,7 +219,7 @@ class WindowPlanner:
             headroom=torch.tensor(
                 [max(0.0, self._rng.uniform(-1.0, 1.0)) for _ in windows], dtype=torch.float32
             ),
-            letters=torch.tensor([letter for row in letters for letter in row], dtype=torch.long),
+            letters=torch.from_numpy(np.concatenate(letters)),
             letter_counts=torch.tensor([len(row) for row in letters]),
         )
 
@@ -240,4 +245,7 @@ class WindowPlanner:
 
 
 def _padded(rows: list[list[int]], length: int, fill: int) -> torch.Tensor:
-    return torch.tensor([row + [fill] * (length - len(row)) for row in rows], dtype=torch.long)
+    padded = np.full((len(rows), length), fill, dtype=np.int64)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return torch.from_numpy(padded)
