@@ -45,6 +45,10 @@ class QueryFailedError(StoreError):
     """The database refused a query."""
 
 
+class TransactionConflictError(StoreError):
+    """Another transaction was in the way, as in a deadlock; the unit of work may be tried again."""
+
+
 class LeaseLostError(StoreError):
     """The lease on a job was lost: its result must be discarded."""
 
@@ -167,29 +171,35 @@ def _constraint(error: psycopg.Error) -> StoreError:
     return kind(name, f"{(kind.__doc__ or '').strip()} ({name}: {detail})")
 
 
-def _unavailable(error: psycopg.Error) -> StoreError:
+def _operational(error: psycopg.Error) -> StoreError:
     reason = " ".join(str(error).split())
-    return DatabaseUnavailableError(f"the database does not answer: {reason}")
+    if error.sqlstate is None or error.sqlstate[:2] in _NO_SERVICE:
+        return DatabaseUnavailableError(f"the database does not answer: {reason}")
+    if error.sqlstate[:2] == "40":
+        return TransactionConflictError(f"another transaction was in the way; try again: {reason}")
+    return QueryFailedError(f"query failed: {reason}")
 
 
 def _unstorable(error: psycopg.Error) -> StoreError:
     return ValueUnstorableError(f"a value cannot be stored: {error.diag.message_primary or error}")
 
 
-# In order: a connection that is refused is an OperationalError, but so is a lock time-out, which is the caller's.
+# Classes of SQLSTATE that mean that no query at all would be answered: connection exceptions, refused log-ins, missing
+# databases, insufficient resources, operator intervention.
+_NO_SERVICE = frozenset({"08", "28", "3D", "53", "57"})
+
+
+def _refused(error: psycopg.Error) -> StoreError:
+    return QueryFailedError(f"query refused: {' '.join(str(error).split())}")
+
+
+# In order: a cancelled query is an OperationalError too.
 _TRANSLATIONS: tuple[tuple[type[psycopg.Error], Callable[[psycopg.Error], StoreError]], ...] = (
-    (psycopg.errors.RestrictViolation, _constraint),
     (psycopg.IntegrityError, _constraint),
-    (
-        psycopg.errors.QueryCanceled,
-        lambda error: QueryFailedError(f"query cancelled: {error}".strip()),
-    ),
-    (
-        psycopg.errors.LockNotAvailable,
-        lambda error: QueryFailedError(f"lock not available: {error}".strip()),
-    ),
-    (psycopg.OperationalError, _unavailable),
+    (psycopg.errors.QueryCanceled, _refused),
+    (psycopg.errors.LockNotAvailable, _refused),
+    (psycopg.OperationalError, _operational),
     (psycopg.DataError, _unstorable),
-    (psycopg.ProgrammingError, lambda error: QueryFailedError(f"query refused: {error}".strip())),
-    (psycopg.InternalError, lambda error: QueryFailedError(f"query refused: {error}".strip())),
+    (psycopg.ProgrammingError, _refused),
+    (psycopg.InternalError, _refused),
 )

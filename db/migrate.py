@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 
@@ -41,15 +42,17 @@ def check_current(connection: Connection) -> None:
     """Raise DatabaseBehindError or DatabaseAheadError unless the schema is at the newest revision known here."""
     script = ScriptDirectory.from_config(config())
     revision = current_revision(connection)
-    try:
-        missing = list(script.iterate_revisions("head", revision or "base"))
-    except CommandError as error:
-        raise DatabaseAheadError(str(revision)) from error
+    if revision is not None:
+        try:
+            script.get_revision(revision)
+        except CommandError as error:
+            raise DatabaseAheadError(revision) from error
+    missing = list(script.iterate_revisions("head", revision or "base"))
     if missing:
         raise DatabaseBehindError(len(missing))
 
 
-def _run(verb, engine: Engine, revision: str) -> None:  # type: ignore[no-untyped-def]
+def _run(verb: Callable[[Config, str], None], engine: Engine, revision: str) -> None:
     with engine.connect() as connection:
         settings = config()
         settings.attributes["connection"] = connection

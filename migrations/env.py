@@ -14,7 +14,7 @@ from db.session import Database
 ADVISORY_LOCK = 4_706_180_115
 # A migration that waits for a lock makes every later statement on that table wait behind it; better to fail and be
 # run again than to stop the service.
-LOCK_TIMEOUT = "4s"
+LOCK_TIMEOUT = "2s"
 
 
 def migrate(connection: Connection) -> None:

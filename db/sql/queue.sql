@@ -16,6 +16,7 @@ SELECT DISTINCT wanted.call_id, :stage, CAST(:scorecards AS text[]), CAST(:prior
     ), 0),
     now() + make_interval(secs => :delay_s)
 FROM unnest(CAST(:call_ids AS bigint[])) AS wanted (call_id)
+ORDER BY wanted.call_id  -- two who ask at once lock the rows in the same order
 ON CONFLICT (call_id, stage) WHERE state IN ('ready', 'leased') DO UPDATE SET
     scorecards = CASE
         WHEN jobs.scorecards IS NULL OR excluded.scorecards IS NULL THEN NULL
