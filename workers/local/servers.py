@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO
 
 from workers.local.broker import LocalBroker
 from workers.local.postgres import LocalPostgres
@@ -48,16 +47,26 @@ def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
         yield Urls(settings.database_url, settings.broker_url)
         return
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    with contextlib.ExitStack() as stack:
-        owner_lock = _try_lock(stack, settings.data_dir / "owner.lock")
-        if owner_lock is not None:
-            yield stack.enter_context(_own(settings, start_broker=start_broker))
-        elif start_broker:
-            raise DataDirectoryBusyError(
-                f"another aftercall process owns {settings.data_dir}; stop it first, or set AFTERCALL_DATA_DIR"
-            )
-        else:
-            yield stack.enter_context(_join(settings))
+    deadline = time.monotonic() + OWNER_START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        with contextlib.ExitStack() as stack:
+            if _try_lock(stack, settings.data_dir / "owner.lock"):
+                yield stack.enter_context(_own(settings, start_broker=start_broker))
+                return
+            if start_broker:
+                raise DataDirectoryBusyError(
+                    f"another aftercall process owns {settings.data_dir}; "
+                    "stop it first, or set AFTERCALL_DATA_DIR"
+                )
+            urls = _try_to_join(stack, settings.data_dir)
+            if urls is not None:
+                yield urls
+                return
+        time.sleep(0.05)  # the owner is starting its servers, or stopping them
+    raise DataDirectoryBusyError(
+        f"another aftercall process owns {settings.data_dir} but its servers did not come up; "
+        "see the logs there"
+    )
 
 
 @contextlib.contextmanager
@@ -85,22 +94,19 @@ def _own(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
                 stop()
 
 
-@contextlib.contextmanager
-def _join(settings: Settings) -> Iterator[Urls]:
-    with contextlib.ExitStack() as stack:
-        _lock(stack, settings.data_dir / "clients.lock", fcntl.LOCK_SH)
-        yield _wait_for_runtime(settings.data_dir / "runtime.json")
+def _try_to_join(stack: contextlib.ExitStack, data_dir: Path) -> Urls | None:
+    """The running servers' URLs, with a hold on them; None while there are none.
 
-
-def _wait_for_runtime(path: Path) -> Urls:
-    deadline = time.monotonic() + OWNER_START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        with contextlib.suppress(FileNotFoundError):
-            return Urls(**json.loads(path.read_text()))
-        time.sleep(0.1)
-    raise DataDirectoryBusyError(
-        f"another aftercall process owns {path.parent} but its servers did not come up; see the logs there"
-    )
+    The hold comes first: an owner that has withdrawn its URLs is only waiting for holds to end.
+    """
+    with contextlib.ExitStack() as hold:
+        _lock(hold, data_dir / "clients.lock", fcntl.LOCK_SH)
+        try:
+            urls = Urls(**json.loads((data_dir / "runtime.json").read_text()))
+        except FileNotFoundError:
+            return None
+        stack.push(hold.pop_all())
+    return urls
 
 
 def _write_runtime(path: Path, urls: Urls) -> None:
@@ -109,14 +115,16 @@ def _write_runtime(path: Path, urls: Urls) -> None:
     os.replace(partial, path)
 
 
-def _try_lock(stack: contextlib.ExitStack, path: Path) -> IO[str] | None:
+def _try_lock(stack: contextlib.ExitStack, path: Path) -> bool:
     try:
-        return _lock(stack, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(stack, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return None
+        return False
+    return True
 
 
-def _lock(stack: contextlib.ExitStack, path: Path, how: int) -> IO[str]:
+def _lock(stack: contextlib.ExitStack, path: Path, how: int) -> None:
+    """Hold `path` until the stack closes. Raises BlockingIOError when it is held and `how` is non-blocking."""
     file = path.open("a")
     try:
         fcntl.flock(file, how)
@@ -124,4 +132,3 @@ def _lock(stack: contextlib.ExitStack, path: Path, how: int) -> IO[str]:
         file.close()
         raise
     stack.enter_context(file)
-    return file

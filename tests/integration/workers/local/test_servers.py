@@ -1,0 +1,119 @@
+"""Who owns the embedded servers, and how others find them: real processes, real locks."""
+
+import os
+import subprocess
+import sys
+import textwrap
+import threading
+
+import psycopg
+import pytest
+
+from workers.local.servers import DataDirectoryBusyError, open_servers
+from workers.settings import Settings
+
+OWNER = textwrap.dedent(
+    """
+    import sys
+    from pathlib import Path
+    from workers.local.servers import open_servers
+    from workers.settings import Settings
+    settings = Settings(data_dir=Path(sys.argv[1]), database_url=None, broker_url=None)
+    with open_servers(settings, start_broker=True):
+        print("up", flush=True)
+        sys.stdin.readline()
+    """
+)
+
+
+@pytest.fixture
+def settings(tmp_path, monkeypatch):
+    monkeypatch.delenv("AFTERCALL_DATABASE_URL", raising=False)
+    monkeypatch.delenv("AFTERCALL_BROKER_URL", raising=False)
+    return Settings(data_dir=tmp_path / "data")
+
+
+@pytest.fixture
+def owner(settings):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("AFTERCALL_")}
+    process = subprocess.Popen(
+        [sys.executable, "-c", OWNER, str(settings.data_dir)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "up\n"
+    yield process
+    process.kill()
+    process.communicate()
+
+
+def answers(url):
+    with psycopg.connect(url.replace("+psycopg", "")) as connection:
+        return connection.execute("SELECT 1").fetchone() == (1,)
+
+
+def test_configured_servers_are_used_and_nothing_is_started(settings):
+    configured = settings.model_copy(
+        update={"database_url": "postgresql://far/away", "broker_url": "redis://far"}
+    )
+    with open_servers(configured, start_broker=True) as urls:
+        assert (urls.database, urls.broker) == ("postgresql://far/away", "redis://far")
+    assert not settings.data_dir.exists()
+
+
+def test_a_lone_command_gets_a_database_and_no_broker(settings):
+    with open_servers(settings, start_broker=False) as urls:
+        assert answers(urls.database)
+        assert urls.broker is None
+    assert not (settings.data_dir / "runtime.json").exists()
+
+
+def test_a_second_command_joins_the_owner(settings, owner):
+    with open_servers(settings, start_broker=False) as urls:
+        assert answers(urls.database)
+        assert urls.broker is not None
+
+
+def test_two_owners_are_refused(settings, owner):
+    with (
+        pytest.raises(DataDirectoryBusyError, match=str(settings.data_dir)),
+        open_servers(settings, start_broker=True),
+    ):
+        pass
+
+
+def test_the_owner_waits_for_a_command_before_it_stops_the_servers(settings, owner):
+    with open_servers(settings, start_broker=False) as urls:
+        assert owner.stdin is not None
+        owner.stdin.write("\n")
+        owner.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            owner.wait(timeout=1)
+        assert answers(urls.database)
+    assert owner.wait(timeout=30) == 0
+
+
+def test_after_a_killed_owner_the_next_one_takes_over(settings, owner):
+    owner.kill()
+    owner.wait()
+    with open_servers(settings, start_broker=True) as urls:
+        assert answers(urls.database)
+
+
+def test_commands_at_the_same_moment_share_one_server(settings):
+    seen, barrier = [], threading.Barrier(3)
+
+    def command():
+        barrier.wait()
+        with open_servers(settings, start_broker=False) as urls:
+            seen.append(answers(urls.database))
+
+    threads = [threading.Thread(target=command) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [True] * 3
