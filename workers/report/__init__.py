@@ -1,0 +1,1 @@
+"""What a person reads: one call, the main tables, and the page with charts."""
