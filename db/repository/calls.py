@@ -157,7 +157,7 @@ def statuses(session: Session, call_ids: Collection[int] | None = None) -> dict[
     query = select(_CALL_STATUS.c.call_id, _CALL_STATUS.c.status)
     if call_ids is not None:
         query = query.where(_CALL_STATUS.c.call_id.in_(call_ids))
-    return dict(session.execute(query).tuples().all())
+    return {row.call_id: row.status for row in session.execute(query)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -116,8 +116,7 @@ def records_of(session: Session, run_ids: Collection[int]) -> dict[int, Result]:
     """The record of each run that has one, by run id. A cited turn that did not exist reads as null."""
     custom = select(AnalysisRun.id, AnalysisRun.record).where(AnalysisRun.record.is_not(None))
     found: dict[int, Result] = {
-        run_id: record or {}
-        for run_id, record in session.execute(custom.where(AnalysisRun.id.in_(run_ids))).tuples()
+        row.id: row.record for row in session.execute(custom.where(AnalysisRun.id.in_(run_ids)))
     }
     turns = {run_id: _turn_fields(items) for run_id, items in evidence_of(session, run_ids).items()}
     for row in session.scalars(select(SummaryRecord).where(SummaryRecord.run_id.in_(run_ids))):

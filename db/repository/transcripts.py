@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
 
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.orm import Session
 
 from analytics.talk_metrics import TalkMetrics
@@ -64,12 +64,11 @@ def store_transcript(
 def current_transcripts(session: Session, call_ids: Collection[int]) -> dict[int, StoredTranscript]:
     """The newest transcript of each of these calls, by call id; calls without one are left out."""
     newest = (
-        select(TranscriptRow)
+        select(func.max(TranscriptRow.id))
         .where(TranscriptRow.call_id.in_(call_ids))
-        .distinct(TranscriptRow.call_id)
-        .order_by(TranscriptRow.call_id, TranscriptRow.id.desc())
+        .group_by(TranscriptRow.call_id)
     )
-    rows = session.scalars(newest).all()
+    rows = session.scalars(select(TranscriptRow).where(TranscriptRow.id.in_(newest))).all()
     turns = _turns_of(session, [row.id for row in rows])
     return {row.call_id: _stored(row, turns.get(row.id, ())) for row in rows}
 
