@@ -1,0 +1,95 @@
+"""Decoders that evaluation can run: the engine, and the plain reference that nothing constrains."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from inference.diffusion.checkpoint import load_model, resolve_checkpoint
+from inference.diffusion.config import LladaConfig
+from inference.diffusion.prompt import build_prompt
+from inference.diffusion.reference import decode_canvases
+from inference.diffusion.request import BranchSpec, CallRequest
+from inference.diffusion.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.tokenizer import DiffusionTokenizer
+from workers.evaluation.text import Answer, Decode
+from workers.fingerprints import model_digest
+
+REFERENCE_BATCH = (
+    32  # calls decoded together: on a CPU more gains nothing, on a GPU this takes under 2 GiB
+)
+
+
+class Decoder(Protocol):
+    """A loaded model that fills in records."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells this model from any other."""
+
+    def at(self, threshold: float | None) -> Decode:
+        """Decoding with commits at this confidence; None: one token per step."""
+
+
+class ReferenceDecoder:
+    """The plain decoder, with slots that may hold any text: what a checkpoint can do without the engine."""
+
+    def __init__(self, checkpoint: str | Path, *, device: str = "cpu") -> None:
+        """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError."""
+        self._directory = resolve_checkpoint(checkpoint)
+        self._config = LladaConfig.load(self._directory)
+        self._tokenizer = DiffusionTokenizer.load(self._directory, self._config)
+        self._model = load_model(self._directory, device=device)
+        self._dtype = torch.float32 if device == "cpu" else None
+
+    @property
+    def fingerprint(self) -> str:
+        """Digest of the checkpoint's files; the plain decoder has no settings."""
+        return model_digest(str(self._directory))
+
+    def at(self, threshold: float | None) -> Decode:
+        """See Decoder."""
+        # Above every probability nothing is committed but the best position of each step.
+        return partial(self._decode, 2.0 if threshold is None else threshold)
+
+    def _decode(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[Answer]:
+        # Neighbours in length share a batch, or short calls would pay for the padding of long ones.
+        ordered = sorted(requests, key=lambda request: sum(map(len, request.turns)))
+        for start in range(0, len(ordered), REFERENCE_BATCH):
+            batch = ordered[start : start + REFERENCE_BATCH]
+            for branches in zip(*(request.branches for request in batch), strict=True):
+                yield from self._decode_branch(threshold, batch, branches[0])
+
+    def _decode_branch(
+        self, threshold: float, batch: Sequence[CallRequest], branch: BranchSpec
+    ) -> Iterator[Answer]:
+        scaffold = compile_scaffold(
+            branch.schema,
+            self._tokenizer,
+            instructions=branch.instructions,
+            name=branch.name,
+            num_turns=max(len(request.turns) for request in batch),
+        )
+        room = self._config.max_sequence_length - scaffold.num_tokens
+        prompts = [
+            build_prompt(self._tokenizer, request.turns, max_tokens=room).token_ids
+            for request in batch
+        ]
+        canvases = decode_canvases(
+            self._model, self._tokenizer, prompts, scaffold, threshold=threshold, dtype=self._dtype
+        )
+        num_tokens = len(scaffold.slot_positions())
+        for request, canvas in zip(batch, canvases, strict=True):
+            value = _value(scaffold, canvas.tokens)
+            yield Answer(request.call_id, branch.name, value, canvas.num_steps, num_tokens)
+
+
+def _value(scaffold: Scaffold, tokens: Sequence[int]) -> dict[str, object] | None:
+    try:
+        return scaffold.decode_value(tokens)
+    except ValueError:
+        return None  # the text is outside its slot's language: no record, which is measured as such
