@@ -1,0 +1,70 @@
+import itertools
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from inference.diffusion.kernels.vocabulary_layout import GRAIN, class_layout, plain_layout
+
+
+@st.composite
+def class_tables(draw):
+    """A few tables over a vocabulary of odd size, the classes drawn with very uneven frequencies."""
+    vocab, num_tables = draw(st.integers(1, 3 * GRAIN)), draw(st.integers(1, 3))
+    num_classes, skew = draw(st.integers(1, 40)), draw(st.floats(0.2, 4))
+    generator = torch.Generator().manual_seed(draw(st.integers(0, 2**32)))
+    places = torch.rand(num_tables, vocab, generator=generator) ** skew
+    return (places * num_classes).long(), num_classes
+
+
+@given(class_tables(), st.sampled_from([128, 256, GRAIN]))
+def test_cells_hold_every_token_once_with_its_classes(tables, tile):
+    token_class, num_classes = tables
+    layout = class_layout(token_class, num_classes)
+    cells = layout.cells(tile)
+    tokens = layout.column_token.long()
+    assert sorted(tokens.tolist()) == list(range(token_class.shape[1]))
+    assert torch.equal(
+        layout.group_class[:, layout.column_group.long()], token_class[:, tokens].int()
+    )
+
+    starts, tile_cells = cells.cell_start.tolist(), cells.tile_cells.tolist()
+    assert starts[0] == 0
+    assert starts[-1] == len(tokens)
+    slots = cells.group_slots.tolist()
+    for cell, (start, end) in enumerate(itertools.pairwise(starts)):
+        assert start // tile == (end - 1) // tile
+        assert tile_cells[start // tile] <= cell < tile_cells[start // tile + 1]
+        group = layout.column_group[start:end].unique().item()
+        assert slots[group] <= cells.cell_slot[cell] < slots[group + 1]
+        assert (layout.column_token[start:end].diff() > 0).all()
+    assert sorted(cells.cell_slot.tolist()) == list(range(len(starts) - 1))
+    assert cells.most_slots == cells.group_slots.diff().max()
+
+
+@given(class_tables())
+def test_the_tokens_of_a_group_ascend_from_slot_to_slot(tables):
+    layout = class_layout(*tables)
+    for group in range(layout.num_groups):
+        assert (layout.column_token[layout.column_group == group].diff() > 0).all()
+
+
+def test_small_groups_are_spread_over_the_tiles():
+    token_class = torch.zeros(1, 40 * GRAIN, dtype=torch.int64)
+    token_class[0, : 20 * 40] = torch.arange(1, 41).repeat_interleave(20)
+    cells = class_layout(token_class, 41).cells(GRAIN)
+    assert cells.tile_cells.diff().max() <= 2
+
+
+def test_a_vocabulary_without_classes_is_left_in_place():
+    weight = torch.randn(1000, 8)
+    layout = plain_layout(1000, weight.device)
+    assert layout.order(weight) is weight
+    assert layout.cells(256).tile_cells.tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("bad", [-1, 5])
+def test_classes_beyond_the_number_given_are_refused(bad):
+    with pytest.raises(AssertionError):
+        class_layout(torch.tensor([[0, bad]]), 5)
