@@ -127,6 +127,9 @@ def save_model(
     for number, shard in enumerate(shards, start=1):
         file_name = f"model-{number:05d}-of-{len(shards):05d}.safetensors"
         save_file(shard, directory / file_name, metadata={"format": "pt"})
+        (directory / file_name).chmod(
+            0o644
+        )  # the library writes files that only their owner can read
         weight_map.update(dict.fromkeys(shard, file_name))
     index = {
         "metadata": {"total_size": total_bytes},

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from inference.diffusion.model import LladaModel
+from inference.diffusion.model import Attend, LladaModel
 from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
@@ -34,6 +35,7 @@ def decode_canvases(
     scaffold: Scaffold,
     *,
     threshold: float = 0.9,
+    max_steps: int | None = None,
     dtype: torch.dtype | None = None,
 ) -> list[DecodedCanvas]:
     """Fill one scaffold for every prompt: threshold commits, the most confident position always among them.
@@ -47,6 +49,7 @@ def decode_canvases(
         prompts: token ids, ragged.
         scaffold: the same for all prompts.
         threshold: smallest probability to commit at; above 1, one token is committed per step.
+        max_steps: the last of so many steps commits everything that is left.
         dtype: what to compute in; the dtype of the weights if not given.
     """
     device = model.head_weight.device
@@ -61,7 +64,10 @@ def decode_canvases(
     forbidden = _forbidden(tokenizer, model.config.embedding_size, device)
     confidence = torch.ones(tokens.shape, device=device)
     steps = torch.zeros(len(prompts), dtype=torch.int64, device=device)
-    while (masked := tokens == tokenizer.mask_token_id).any():
+    for step in count(1):
+        masked = tokens == tokenizer.mask_token_id
+        if not masked.any():
+            break
         hidden = model.trunk(tokens, positions, _canvas_attention(valid, cache), dtype=dtype)
         logits = model.logits(hidden[masked]).float().masked_fill(forbidden, -torch.inf)
         probability = torch.full(tokens.shape, -1.0, device=device)
@@ -69,6 +75,8 @@ def decode_canvases(
         probability[masked], choice[masked] = logits.softmax(-1).max(-1)
         best = F.one_hot(probability.argmax(1), tokens.shape[1]).bool()
         commit = masked & ((probability >= threshold) | best)
+        if step == max_steps:
+            commit = masked
         steps += masked.any(1)
         tokens = torch.where(commit, choice, tokens)
         confidence = torch.where(commit, probability, confidence)
@@ -109,7 +117,7 @@ def _forbidden(tokenizer: DiffusionTokenizer, num_ids: int, device: torch.device
 _Cache = list[tuple[Tensor, Tensor]]
 
 
-def _prompt_attention(valid: Tensor):  # type: ignore[no-untyped-def]
+def _prompt_attention(valid: Tensor) -> tuple[Attend, _Cache]:
     cache: _Cache = []
 
     def attend(_layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
@@ -119,7 +127,7 @@ def _prompt_attention(valid: Tensor):  # type: ignore[no-untyped-def]
     return attend, cache
 
 
-def _canvas_attention(valid: Tensor, cache: _Cache):  # type: ignore[no-untyped-def]
+def _canvas_attention(valid: Tensor, cache: _Cache) -> Attend:
     def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
         prompt_k, prompt_v = cache[layer]
         own = torch.ones(k.shape[:2], dtype=torch.bool, device=k.device)

@@ -14,6 +14,7 @@ from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from inference.training.dllm.canvas import EncodedCall, encode_call
 
+MAX_STEPS = 40  # bounds the time that an untrained model takes; a trained one needs 4 to 12
 DECODE_BATCH = 64  # calls decoded together: 64 canvases of 250 positions over 500-token prompts take under 2 GiB
 
 
@@ -46,7 +47,12 @@ def field_accuracy(
         part = calls[start : start + DECODE_BATCH]
         for i_branch, scaffold in enumerate(scaffolds):
             decoded = decode_canvases(
-                model, tokenizer, [call.prompt.tolist() for call in part], scaffold, dtype=dtype
+                model,
+                tokenizer,
+                [call.prompt.tolist() for call in part],
+                scaffold,
+                max_steps=MAX_STEPS,
+                dtype=dtype,
             )
             for call, canvas in zip(part, decoded, strict=True):
                 totals[f"{scaffold.name}#steps"] += canvas.num_steps

@@ -198,14 +198,17 @@ class _Trainer:
             batch.token_ids, batch.positions, self.attention, dtype=self.dtype
         )
         masked = hidden.flatten(0, 1).index_select(0, batch.loss_rows)
-        nll = self._nll(masked, batch.loss_targets)
+        nll = self._nll(masked, batch.loss_targets.long())
         loss = (nll * batch.loss_weights).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.optimizer.parameters, self.config.clip_norm)
         self.optimizer.step(scale)
-        sums = torch.zeros(len(self.scaffolds), device=self.device)
-        sums.index_add_(0, batch.loss_branches, nll.detach())
-        counts = torch.zeros_like(sums).index_add_(0, batch.loss_branches, torch.ones_like(nll))
+        branches, sums = (
+            batch.loss_branches.int(),
+            torch.zeros(len(self.scaffolds), device=self.device),
+        )
+        counts = torch.zeros_like(sums).index_add_(0, branches, torch.ones_like(nll))
+        sums.index_add_(0, branches, nll.detach())
         return torch.cat([loss.detach()[None], sums, counts])
 
     def _nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
@@ -236,9 +239,11 @@ class _Trainer:
     def _evaluate(self, progress: Progress) -> None:
         for name, calls in self.evaluation.items():
             started = time.monotonic()
-            fields = field_accuracy(
-                self.model, self.tokenizer, self.scaffolds, calls, dtype=self.dtype
-            )
+            # Batches of every shape come here: compiling for each would take longer than training.
+            with torch.compiler.set_stance("force_eager"):
+                fields = field_accuracy(
+                    self.model, self.tokenizer, self.scaffolds, calls, dtype=self.dtype
+                )
             self.metrics.write(
                 "evaluation",
                 set=name,

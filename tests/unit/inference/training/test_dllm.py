@@ -389,6 +389,7 @@ def test_a_state_of_another_run_is_refused(tmp_path: Path, tokenizer: DiffusionT
             )
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_worker_processes_give_every_shard_in_turn(tmp_path: Path, tokenizer: DiffusionTokenizer):
     config = settings(tmp_path, num_workers=2, max_steps=3, rows=1)
     progress = train_dllm(config, examples, BRANCHES, fresh=small_model(tokenizer))
