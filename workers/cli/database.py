@@ -9,6 +9,7 @@ from db.session import Database
 from workers.console import console
 from workers.local.servers import open_servers
 from workers.settings import load_settings
+from workers.upgrade import bring_up_to_date
 
 app = typer.Typer(no_args_is_help=True, help="The database's schema.")
 
@@ -27,7 +28,7 @@ def upgrade() -> None:
     ):
         with database.engine.connect() as connection:
             before = migrate.current_revision(connection)
-        migrate.upgrade(database.engine)
+        bring_up_to_date(database)
         with database.engine.connect() as connection:
             after = migrate.current_revision(connection)
     if before == after:

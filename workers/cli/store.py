@@ -6,12 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from db import migrate
 from db.enums import Stage
 from db.errors import DatabaseBehindError
 from db.session import Database
 from workers.local.servers import Urls, open_servers
 from workers.settings import Settings, load_settings
+from workers.upgrade import bring_up_to_date
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ def open_store(settings: Settings | None = None) -> Iterator[Store]:
         except DatabaseBehindError:
             if chosen.database_url is not None:
                 raise
-            migrate.upgrade(database.engine)
+            bring_up_to_date(database)
         yield Store(chosen, urls, database)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from html import escape
 
 from analytics.lead_score import LEAD_RULE
@@ -32,9 +33,9 @@ def render_charts(figures: Figures) -> str:
         _lead_scores(figures),
         _moods(figures.mood_moves),
         _intents(figures),
-        _days(figures),
         _response_gaps(figures),
         _talk_shares(figures),
+        _days(figures),
     ]
     shown = [chart for chart in charts if chart]
     return f'<div class="charts">{"".join(shown)}</div>' if shown else ""
@@ -106,17 +107,19 @@ def _move_kind(start: int, end: int) -> str:
 
 
 def _days(figures: Figures) -> str:
-    rows = [
-        Bar(f"{row.day:%d.%m.}", row.calls, f"{row.calls:,}") for row in figures.days[-_NUM_DAYS:]
-    ]
-    if len(rows) < 2:
+    """Calls per day, days without calls included: a gap is news."""
+    counts = {row.day: row.calls for row in figures.days}
+    if len(counts) < 2:
         return ""
-    note = (
-        "Calls per day."
-        if len(figures.days) <= _NUM_DAYS
-        else f"The last {_NUM_DAYS} days with calls."
-    )
-    return _card("Days", note, svg.columns("Calls per day", rows), rows)
+    last = max(counts)
+    num_days = min(_NUM_DAYS, (last - min(counts)).days + 1)
+    days = [last - timedelta(days=back) for back in reversed(range(num_days))]
+    rows = [
+        Bar(f"{day:%b} {day.day}", counts.get(day, 0), f"{counts.get(day, 0):,}") for day in days
+    ]
+    drawn = svg.columns("Calls per day", rows, width=svg.FULL_WIDTH, num_labels=16)
+    note = f"Calls per day, the last {num_days} days."
+    return _card("Days", note, drawn, rows, kind="full")
 
 
 def _response_gaps(figures: Figures) -> str:
@@ -144,7 +147,7 @@ def _talk_shares(figures: Figures) -> str:
     return _card("Who talks", note, svg.shares("Talk share by agent", rows), rows)
 
 
-def _card(title: str, note: str, drawn: str, rows: object) -> str:
+def _card(title: str, note: str, drawn: str, rows: object, *, kind: str = "half") -> str:
     if not rows:
         return ""
-    return f'<section><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{drawn}</section>'
+    return f'<section class="{kind}"><h2>{escape(title)}</h2><p class="note">{escape(note)}</p>{drawn}</section>'

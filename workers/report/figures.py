@@ -54,6 +54,7 @@ class ScoredCall:
     """One call in the list of the newest."""
 
     call_id: int
+    source: str
     external_id: str
     agent_id: str | None
     started_at: datetime

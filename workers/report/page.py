@@ -56,12 +56,14 @@ def _tiles(figures: Figures) -> str:
     unusable = overview.rejected + overview.failed
     tiles = [
         (f"{overview.calls:,}", f"calls, {overview.minutes:,.0f} minutes"),
-        (f"{overview.scored:,}", f"scored, {overview.in_progress:,} in progress"),
+        (
+            f"{overview.scored:,}",
+            f"scored, {unusable:,} unusable, {overview.in_progress:,} to come",
+        ),
         (percent(overview.booked_rate), f"booked ({overview.booked:,} calls)"),
         (f"{overview.hot_leads:,}", "hot leads"),
         (score, "mean lead score of 100"),
         (f"{overview.sentiment_fell:,}", "callers' moods fell"),
-        (f"{unusable:,}", "rejected or failed"),
     ]
     inner = "".join(
         f'<section class="tile"><b>{value}</b><span>{label}</span></section>'

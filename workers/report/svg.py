@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from html import escape
 
 WIDTH = 520
+FULL_WIDTH = 1090  # of a chart that has a row of the page to itself
 _ROW = 30
 _LABEL_WIDTH = 130
-_VALUE_WIDTH = 64
+_VALUE_WIDTH = 92
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,15 @@ def bars(title: str, rows: Sequence[Bar]) -> str:
     return _svg(title, len(rows) * _ROW, shapes)
 
 
-def columns(title: str, rows: Sequence[Bar], *, height: int = 190) -> str:
+def columns(
+    title: str, rows: Sequence[Bar], *, width: int = WIDTH, height: int = 190, num_labels: int = 10
+) -> str:
     """Vertical columns side by side, each with its number on top and its label below."""
     tallest = max((row.value for row in rows), default=0) or 1
-    step = WIDTH / max(1, len(rows))
+    step = width / max(1, len(rows))
     floor = height - 26
-    every = -(-len(rows) // 10)  # labels of more than ten columns would run into each other
-    shapes = [_line(0, floor, WIDTH, floor)]
+    every = -(-len(rows) // num_labels)  # more labels would run into each other
+    shapes = [_line(0, floor, width, floor)]
     for i, row in enumerate(rows):
         x, tall = i * step, (floor - 22) * row.value / tallest
         middle = x + step / 2
@@ -77,7 +80,7 @@ def columns(title: str, rows: Sequence[Bar], *, height: int = 190) -> str:
                 shapes.append(_text(middle, floor - tall - 6, row.text, "middle value"))
         if i % every == 0:
             shapes.append(_text(middle, height - 8, row.label, "middle label"))
-    return _svg(title, height, shapes)
+    return _svg(title, height, shapes, width=width)
 
 
 def spans(title: str, rows: Sequence[Span]) -> str:
@@ -141,9 +144,9 @@ def grid(
     return _svg(title, top + len(cells) * tall, shapes)
 
 
-def _svg(title: str, height: float, shapes: Sequence[str]) -> str:
+def _svg(title: str, height: float, shapes: Sequence[str], *, width: int = WIDTH) -> str:
     label = escape(title, quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
+    return f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{label}">{"".join(shapes)}</svg>'
 
 
 def _text(x: float, y: float, text: str, kind: str) -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from analytics import scorecards as built_in
 from analytics.lead_score import LEAD_RULE
 from analytics.records import LeadFeatures, Sentiment, Summary
 from analytics.talk_metrics import measure
@@ -23,6 +22,7 @@ from db.repository.records import ScoredLead, StoredEvidence
 from db.repository.runs import NewRun
 from db.session import Database
 from workers.cli import app
+from workers.upgrade import register_built_in
 
 Aftercall = Callable[..., Result]
 AddScoredCall = Callable[..., int]
@@ -86,9 +86,15 @@ def add_scored_call(database: Database) -> AddScoredCall:
         features = LeadFeatures.model_validate(
             {
                 **dict.fromkeys(LeadFeatures.model_fields),
-                **{"intent": "book", "intent_turn": 2, "urgency": "high", "urgency_turn": 2},
-                **{"budget_fit": "fits", "authority": "self", "timeline": "week"},
-                **{"commitment": commitment, "objection": "none"},
+                "intent": "book",
+                "intent_turn": 2,
+                "urgency": "high",
+                "urgency_turn": 2,
+                "budget_fit": "fits",
+                "authority": "self",
+                "timeline": "week",
+                "commitment": commitment,
+                "objection": "none",
             }
         )
         lead = LEAD_RULE.score(features)
@@ -134,22 +140,14 @@ def add_scored_call(database: Database) -> AddScoredCall:
                 provenance={},
                 prompt_tokens=80,
             )
-            for card in built_in.BUILT_IN:
-                stored = scorecards.register(
-                    session,
-                    name=card.name,
-                    version=card.version,
-                    instructions=card.instructions,
-                    output_schema=card.schema,
-                    kind="builtin",
-                )
-                scorecards.promote(session, card.name, card.version)
+            register_built_in(session)
+            for card in scorecards.promoted(session, results):
                 runs.store_run(
                     session,
                     NewRun(
                         call_id,
                         transcript_id,
-                        stored.id,
+                        card.id,
                         "ok",
                         f"{card.name} of {external_id}",
                         {},
