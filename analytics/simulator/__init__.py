@@ -53,6 +53,7 @@ def simulate(
     names: NameSplit = "train",
     noise: float = 0.0,
     bank: Bank | None = None,
+    mono: float = 0.0,
     patterns_per_act: int | None = None,
     shard: int = 0,
     num_shards: int = 1,
@@ -60,6 +61,7 @@ def simulate(
     """Streams calls without end.
 
     `split` and `names` choose the side of the pattern and of the name split. `noise` is the share of words misheard.
+    `mono` is the share of calls on one channel, where all roles are `unknown`.
     `patterns_per_act` limits the training patterns of each act, for learning curves. Shard `shard` of `num_shards`
     yields every num_shards-th call of the same stream. Raises BankError when the bank is incomplete, ValueError on
     bad arguments.
@@ -80,6 +82,8 @@ def simulate(
         )
         spoken = speak(facts, fitting, random)
         records = label(spoken, facts)
+        is_mono = random.random() < mono
         heard = add_noise([turn.text for turn in spoken], noise, random)
-        turns = tuple([(turn.role, text) for turn, text in zip(spoken, heard, strict=True)])
+        roles = ["unknown" if is_mono else turn.role for turn in spoken]
+        turns = tuple(zip(roles, heard, strict=True))
         yield SimulatedCall(f"sim-{split}-{seed}-{index}", turns, spoken, records, facts)

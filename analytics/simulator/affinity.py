@@ -8,7 +8,7 @@ from functools import cache
 
 from analytics.simulator.acts import VERTICALS
 from analytics.simulator.entities import read_sections
-from analytics.simulator.patterns import Pattern
+from analytics.simulator.patterns import Pattern, fits_any_call
 
 Patterns = Mapping[str, tuple[Pattern, ...]]
 
@@ -43,14 +43,16 @@ def _contexts(prefix: str, text: str) -> frozenset[str]:
 def narrow(
     patterns: Patterns, context: str, rivals: frozenset[str]
 ) -> dict[str, tuple[Pattern, ...]]:
-    """The patterns that fit `context`, one of the mutually exclusive `rivals`; an act without any keeps all."""
+    """The patterns that fit `context`, one of the mutually exclusive `rivals`; an act left without one for any call keeps all."""
     narrowed = dict(patterns)
     for prefix, cues in _cues().items():
         if rivals.isdisjoint(cues):
             continue
         for act in patterns:
             if act.startswith(prefix):
-                narrowed[act] = _fitting(prefix, patterns[act], context, rivals) or patterns[act]
+                fitting = _fitting(prefix, narrowed[act], context, rivals)
+                if any(fits_any_call(act, pattern) for pattern in fitting):
+                    narrowed[act] = fitting
     return narrowed
 
 

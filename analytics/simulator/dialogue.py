@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
@@ -23,6 +24,7 @@ _GIVEN_SLOTS: Final = frozenset({"caller", "phone"})
 _PLAIN_PROPERTY: Final = frozenset(
     {"agent.quote_price", "agent.ask_budget", "agent.handle_objection"}
 )
+_DETAIL_QUESTION: Final = re.compile(r"\b(?:what|which|who|when|where|how|why)\b", re.IGNORECASE)
 _KNOWN_SERVICE: Final = ("caller.request.reschedule", "caller.request.cancel")
 _MAX_TRIES: Final = 8  # a random pattern fits most of the time; after 8 misses the list is filtered
 _LOWERED: Final = frozenset(
@@ -91,7 +93,7 @@ class _Speaker:
         self._random = random
         self._used: set[str] = set()
         self._values = _values(facts)
-        self._small_answer = pick(random, load_shared().answers)
+        self._small_answer = ""
         self._agent_values = self._values
         slots = SLOTS - _SERVICE_SLOTS
         if facts.issue is None:
@@ -117,6 +119,8 @@ class _Speaker:
         request = act.startswith("caller.request")
         if request:
             slots |= _SERVICE_SLOTS
+            if step.when is None:
+                slots -= {"when"}
         if step.when is not None:
             values = values | {"when": step.when}
         if step.small:
@@ -162,8 +166,15 @@ class _Speaker:
                 self._caller_slots |= _SERVICE_SLOTS
                 self._agent_slots |= _SERVICE_SLOTS
             if act == "caller.request.question" and "topic" not in pattern.slots:
-                answer = pick(self._random, load_shared().answers)
-                self._agent_values = self._agent_values | {"answer": answer}
+                self._agent_values = self._agent_values | {"answer": self._answer_to(pattern)}
+        elif act == "caller.followup_question":
+            self._small_answer = self._answer_to(pattern)
+
+    def _answer_to(self, question: Pattern) -> str:
+        """An answer that fits any question of its form: the bank's own questions have no answers of their own."""
+        asks_detail = _DETAIL_QUESTION.search(question.text)
+        shared = load_shared()
+        return pick(self._random, shared.detail_answers if asks_detail else shared.answers)
 
 
 def _values(facts: Facts) -> dict[str, str]:

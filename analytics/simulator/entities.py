@@ -69,7 +69,8 @@ class Shared:
     agents: tuple[str, ...]
     streets: tuple[str, ...]
     competitors: tuple[str, ...]
-    answers: tuple[str, ...]
+    answers: tuple[str, ...]  # to questions of yes or no
+    detail_answers: tuple[str, ...]  # to questions of what, who, when
     weekdays: tuple[str, ...]
     months: tuple[str, ...]
 
@@ -184,7 +185,7 @@ def load_shared() -> Shared:
     """The lists that all verticals share."""
     sections = read_sections("shared.txt")
     lists = {
-        key: tuple(item for line in lines for item in semicolons(line))
+        key.replace(" ", "_"): tuple(item for line in lines for item in semicolons(line))
         for key, lines in sections.items()
     }
     return Shared(**lists)

@@ -227,6 +227,14 @@ def _entities(
     }
 
 
+def _asks_topic(turns: Sequence[SpokenTurn]) -> bool:
+    return any(
+        said.act == "caller.request.question" and "topic" in said.slots
+        for turn in turns
+        for said in turn.utterances
+    )
+
+
 def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
     """The records of a call as spoken: plain dicts that fit analytics.records."""
     heard = _heard(turns)
@@ -242,6 +250,7 @@ def label(turns: Sequence[SpokenTurn], facts: Facts) -> Records:
         caller_spoke=caller_spoke,
         agent_spoke=bool(turns),
         objection=str(features["objection"]),
+        topic=facts.topic if _asks_topic(turns) else None,
         entities=entities,
     )
     return {

@@ -17,6 +17,7 @@ Split = Literal["train", "heldout"]
 BANK_DIRECTORY: Final = Path(__file__).parent / "bank"
 HELDOUT_PERCENT: Final = 15
 
+_MAY_LACK: Final = frozenset({"caller", "phone", "issue", "service", "a_service"})
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _JOINS = frozenset(".,?!")
 _SENTENCE_START = re.compile(r"(?:^|[.?!] )$")
@@ -84,7 +85,11 @@ class Bank:
     def patterns(
         self, split: Split, patterns_per_act: int | None = None
     ) -> dict[str, tuple[Pattern, ...]]:
-        """The patterns of one split. `patterns_per_act` keeps the first so many of each act (train only)."""
+        """The patterns of one split.
+
+        `patterns_per_act` keeps so many of each act (train only): the first in hash order, with one among them that
+        fits any call.
+        """
         if split == "heldout":
             if patterns_per_act is not None:
                 raise ValueError(
@@ -93,7 +98,27 @@ class Bank:
             return dict(self.heldout)
         if patterns_per_act is None:
             return dict(self.train)
-        return {act: patterns[:patterns_per_act] for act, patterns in self.train.items()}
+        return {
+            act: _first(act, patterns, patterns_per_act) for act, patterns in self.train.items()
+        }
+
+
+def fits_any_call(act: str, pattern: Pattern) -> bool:
+    """Whether the pattern needs nothing that a call may lack: no name, number, issue or service, unless it must."""
+    may_lack = _MAY_LACK - {REQUIRED_SLOT.get(act)}
+    if act == "agent.read_back":
+        may_lack -= {"phone"}  # it only follows a number
+    if act == "caller.request.reschedule":
+        may_lack |= {"when"}  # not everybody wishes for a certain time
+    return not pattern.slots & may_lack
+
+
+def _first(act: str, patterns: tuple[Pattern, ...], count: int) -> tuple[Pattern, ...]:
+    kept = patterns[:count]
+    if any(fits_any_call(act, pattern) for pattern in kept):
+        return kept
+    fitting = next(pattern for pattern in patterns if fits_any_call(act, pattern))
+    return (*kept[:-1], fitting)
 
 
 def _problems(act: str, texts: Iterable[str]) -> list[str]:
@@ -144,8 +169,8 @@ def read_bank(directory: Path) -> Bank:
         train[act] = tuple(compile_pattern(text) for text in ordered if not is_heldout(text))
         heldout[act] = tuple(compile_pattern(text) for text in ordered if is_heldout(text))
         for name, patterns in (("training", train[act]), ("held-out", heldout[act])):
-            if not patterns:
-                problems.append(f"{act}: no {name} pattern")
+            if not any(fits_any_call(act, pattern) for pattern in patterns):
+                problems.append(f"{act}: no {name} pattern that fits any call")
     problems += [
         f"{path.name}: no such act"
         for path in sorted(directory.glob("*.txt"))

@@ -118,7 +118,7 @@ def _insert_after_caller(
         steps[place:place] = extra
 
 
-def _disturb(facts: Facts, steps: Block, random: Random) -> None:
+def _disturb(steps: Block, random: Random) -> None:
     """Mishearings, interruptions and listening noises, which change nothing that is labelled."""
     if random.random() < 0.12:
         places = [
@@ -181,7 +181,8 @@ def _conversation(facts: Facts, random: Random) -> Block:
     steps += steps_of(_CLOSES[facts.outcome])
     steps += ending(facts, random)
     steps = [step for step, before in zip(steps, [None, *steps], strict=False) if step != before]
-    _disturb(facts, steps, random)
+    for _ in range(1 if random.random() < 0.95 else 8):
+        _disturb(steps, random)
     return steps
 
 

@@ -53,8 +53,10 @@ def request_step(facts: Facts) -> Step:
     """The request, with the time wished for when an appointment is to be moved."""
     wished = None
     if facts.intent == "reschedule":
-        fits = facts.outcome == "rescheduled" and facts.offers == 1
-        wished = facts.appointment.when if fits else facts.refused.when
+        if facts.outcome == "rescheduled" and facts.offers == 1:
+            wished = facts.appointment.when
+        elif facts.offers == 0:
+            wished = facts.refused.when
     return Step(request_act(facts), wished)
 
 
@@ -177,7 +179,7 @@ def offers_scene(facts: Facts, random: Random, tool: Block) -> Block:
     if facts.intent == "reschedule":
         refused = refused[:1]
     refused = refused[: facts.offers - 1 if fits else facts.offers]
-    if fits and not refused and random.random() < 0.45:
+    if fits and not refused and facts.intent != "reschedule" and random.random() < 0.45:
         steps = [Step("agent.ask_day"), Step("caller.ask_for_slot", appointment), *tool]
         if random.random() < 0.5:
             return steps

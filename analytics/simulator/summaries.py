@@ -12,7 +12,7 @@ _WISHES: Final = {
     "reschedule": "asked to move an appointment",
     "cancel": "asked to cancel an appointment",
     "price": "asked about a price",
-    "question": "had a question",
+    "question": "asked {about_topic}",
     "complaint": "complained about a service",
     "emergency": "needed urgent help",
     "message": "asked for a call back",
@@ -70,6 +70,7 @@ def summarize(
     caller_spoke: bool,
     agent_spoke: bool,
     objection: str,
+    topic: str | None,
     entities: Mapping[str, str | None],
 ) -> str:
     """What the caller wanted (of which service), what came of it, what they objected to: 180 characters at most."""
@@ -77,7 +78,8 @@ def summarize(
         return _NO_CALLER if agent_spoke else _SILENT
     service = entities["service"]
     about = f" ({service})" if service else ""
-    wish = f"{entities['caller_name'] or 'The caller'} {_WISHES[intent]}{about}."
+    wished = _WISHES[intent].format(about_topic=f"about {topic}" if topic else "a question")
+    wish = f"{entities['caller_name'] or 'The caller'} {wished}{about}."
     if intent == "not_applicable":
         return wish
     when = entities["appointment"]

@@ -184,6 +184,13 @@ def test_a_budget_is_no_price(facts: Facts) -> None:
     assert label(spoken, facts)["summary"]["price"] is None
 
 
+def test_a_question_is_summed_up_by_its_topic(facts: Facts) -> None:
+    request = said("caller.request.question", "topic")
+    records = label([SpokenTurn("caller", "-", (request,))], facts)
+    assert f"asked about {facts.topic}" in records["summary"]["summary"]
+    assert records["summary"]["service"] is None
+
+
 def test_a_service_in_the_callers_own_words(facts: Facts) -> None:
     request = Utterance(BOOK, "-", "I need my bangs fixed.", frozenset(), None, "bangs")
     summary = label([SpokenTurn("caller", "-", (request,))], facts)["summary"]

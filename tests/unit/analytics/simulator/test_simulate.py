@@ -238,6 +238,21 @@ def test_noise_leaves_labels_and_speech_alone() -> None:
     assert [call.turns for call in clean] != [call.turns for call in noisy]
 
 
+def test_calls_on_one_channel_have_no_roles() -> None:
+    mono = list(islice(simulate(3, mono=0.5), 200))
+    for call in mono:
+        assert {role for role, _ in call.turns} <= {"unknown"} or "unknown" not in {
+            role for role, _ in call.turns
+        }
+    share = sum(call.turns[:1] != () and call.turns[0][0] == "unknown" for call in mono) / 200
+    assert 0.35 < share < 0.65
+    assert [call.records for call in mono] == [call.records for call in islice(simulate(3), 200)]
+
+
+def test_one_pattern_per_act_still_tells_every_call() -> None:
+    assert len(list(islice(simulate(5, patterns_per_act=1), 3000))) == 3000
+
+
 def test_json_is_plain_data() -> None:
     call = next(simulate(0)).to_json()
     assert set(call) == {"id", "turns", "records", "facts"}
