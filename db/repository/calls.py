@@ -15,6 +15,7 @@ from db import queue
 from db.enums import CallStatus, Direction, Stage, Verdict
 from db.errors import CallNotFoundError
 from db.models import Call, Recording, TranscriptRow
+from db.repository.arrays import among
 
 _UNREAD: frozenset[str | None] = frozenset({"missing", "unreadable"})
 _CALL_STATUS = table("call_status", column("call_id"), column("status"))
@@ -130,7 +131,7 @@ def record_facts(session: Session, recording_id: int, facts: MediaFacts) -> None
 
 def recordings_of(session: Session, call_ids: Collection[int]) -> dict[int, StoredRecording]:
     """The recording of each of these calls, by call id."""
-    rows = session.scalars(select(Recording).where(Recording.call_id.in_(call_ids)))
+    rows = session.scalars(select(Recording).where(among(Recording.call_id, call_ids)))
     return {row.call_id: _stored(row) for row in rows}
 
 
@@ -156,7 +157,7 @@ def statuses(session: Session, call_ids: Collection[int] | None = None) -> dict[
     """The derived status of these calls, or of every call."""
     query = select(_CALL_STATUS.c.call_id, _CALL_STATUS.c.status)
     if call_ids is not None:
-        query = query.where(_CALL_STATUS.c.call_id.in_(call_ids))
+        query = query.where(among(_CALL_STATUS.c.call_id, call_ids))
     return {row.call_id: row.status for row in session.execute(query)}
 
 
@@ -179,8 +180,8 @@ def select_calls(session: Session, selection: Selection) -> tuple[int, ...]:
     started_at = func.coalesce(Call.started_at, Call.created_at)
     query = select(Call.id).order_by(Call.id)
     if selection.call_ids is not None:
-        query = query.where(Call.id.in_(selection.call_ids))
-        known = set(session.scalars(select(Call.id).where(Call.id.in_(selection.call_ids))))
+        query = query.where(among(Call.id, selection.call_ids))
+        known = set(session.scalars(select(Call.id).where(among(Call.id, selection.call_ids))))
         for call_id in selection.call_ids:
             if call_id not in known:
                 raise CallNotFoundError(call_id)
@@ -216,7 +217,7 @@ def reprocess(
     able = set(call_ids)
     if stage == "analyze":
         has_transcript = exists().where(TranscriptRow.call_id == Call.id)
-        able = set(session.scalars(select(Call.id).where(Call.id.in_(able), has_transcript)))
+        able = set(session.scalars(select(Call.id).where(among(Call.id, able), has_transcript)))
     enqueued = queue.enqueue(session, sorted(able), stage, scorecards=scorecards, priority=priority)
     return Reprocessed(enqueued, tuple(sorted(set(call_ids) - able)))
 

@@ -13,6 +13,7 @@ from analytics.evidence import TURN_SUFFIX
 from analytics.records import LeadFeatures, Sentiment, Summary
 from db.enums import EvidenceStatus
 from db.models import AnalysisRun, FieldEvidence, LeadRecord, SentimentRecord, SummaryRecord
+from db.repository.arrays import among
 
 RecordType = TypeVar("RecordType", Summary, Sentiment, LeadFeatures)
 _SUMMARY_COLUMNS = (
@@ -99,7 +100,7 @@ def evidence_of(
     """The evidence of each run, by run id, in order of field name."""
     rows = session.scalars(
         select(FieldEvidence)
-        .where(FieldEvidence.run_id.in_(run_ids))
+        .where(among(FieldEvidence.run_id, run_ids))
         .order_by(FieldEvidence.run_id, FieldEvidence.field)
     )
     found: dict[int, list[StoredEvidence]] = {}
@@ -116,16 +117,18 @@ def records_of(session: Session, run_ids: Collection[int]) -> dict[int, Result]:
     """The record of each run that has one, by run id. A cited turn that did not exist reads as null."""
     custom = select(AnalysisRun.id, AnalysisRun.record).where(AnalysisRun.record.is_not(None))
     found: dict[int, Result] = {
-        row.id: row.record for row in session.execute(custom.where(AnalysisRun.id.in_(run_ids)))
+        row.id: row.record for row in session.execute(custom.where(among(AnalysisRun.id, run_ids)))
     }
     turns = {run_id: _turn_fields(items) for run_id, items in evidence_of(session, run_ids).items()}
-    for row in session.scalars(select(SummaryRecord).where(SummaryRecord.run_id.in_(run_ids))):
+    for row in session.scalars(select(SummaryRecord).where(among(SummaryRecord.run_id, run_ids))):
         values = {name: getattr(row, name) for name in _SUMMARY_COLUMNS}
         found[row.run_id] = _record(Summary, values, turns.get(row.run_id))
-    for mood in session.scalars(select(SentimentRecord).where(SentimentRecord.run_id.in_(run_ids))):
+    for mood in session.scalars(
+        select(SentimentRecord).where(among(SentimentRecord.run_id, run_ids))
+    ):
         values = {"overall": mood.overall, "start": mood.start_mood, "end": mood.end_mood}
         found[mood.run_id] = _record(Sentiment, values, turns.get(mood.run_id))
-    for lead in session.scalars(select(LeadRecord).where(LeadRecord.run_id.in_(run_ids))):
+    for lead in session.scalars(select(LeadRecord).where(among(LeadRecord.run_id, run_ids))):
         values = {name: getattr(lead, name) for name in _LEAD_FEATURES}
         features = _record(LeadFeatures, values, turns.get(lead.run_id))
         found[lead.run_id] = ScoredLead(

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from sqlalchemy.orm import Session
 
 from db.enums import CallStatus, JobState, Stage, Verdict
+from db.errors import QueryFailedError, ValueUnstorableError
 from db.sql import statements
 
 _SQL = statements("reports")
@@ -305,7 +306,10 @@ def run_sql(session: Session, query: str, *, limit: int = 1_000) -> Table:
     connection = session.connection()
     connection.execute(text("SET TRANSACTION READ ONLY"))
     # Without parameters psycopg leaves `%` and `:` in the query alone.
-    result = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+    try:
+        result = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
+    except ValueUnstorableError as error:  # nothing was to be stored here: 1/0, a bad date
+        raise QueryFailedError(f"query refused: {error.__cause__}") from error
     if not result.returns_rows:
         return Table((), (), is_cut=False)
     rows = result.fetchmany(limit + 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from itertools import groupby
 from typing import Any
@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from analytics.talk_metrics import TalkMetrics
 from analytics.transcript import Transcript, Turn
 from db.models import CallMetrics, TranscriptRow, TurnRow
+from db.repository.arrays import among
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,7 @@ def current_transcripts(session: Session, call_ids: Collection[int]) -> dict[int
     """The newest transcript of each of these calls, by call id; calls without one are left out."""
     newest = (
         select(func.max(TranscriptRow.id))
-        .where(TranscriptRow.call_id.in_(call_ids))
+        .where(among(TranscriptRow.call_id, call_ids))
         .group_by(TranscriptRow.call_id)
     )
     rows = session.scalars(select(TranscriptRow).where(TranscriptRow.id.in_(newest))).all()
@@ -73,10 +74,10 @@ def current_transcripts(session: Session, call_ids: Collection[int]) -> dict[int
     return {row.call_id: _stored(row, turns.get(row.id, ())) for row in rows}
 
 
-def _turns_of(session: Session, transcript_ids: Iterable[int]) -> dict[int, tuple[Turn, ...]]:
+def _turns_of(session: Session, transcript_ids: Collection[int]) -> dict[int, tuple[Turn, ...]]:
     rows = session.scalars(
         select(TurnRow)
-        .where(TurnRow.transcript_id.in_(transcript_ids))
+        .where(among(TurnRow.transcript_id, transcript_ids))
         .order_by(TurnRow.transcript_id, TurnRow.number)
     )
     return {
