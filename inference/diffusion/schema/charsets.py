@@ -13,11 +13,12 @@ WRITABLE: Ranges = (
     (0x23, 0x5B),
     (0x5D, 0x7E),
     (0xA0, 0x2027),
-    (0x202A, 0xD7FF),
-    (0xE000, 0xFFFD),
-    (0x10000, LAST_CODE_POINT),
+    (0x202F, 0xD7FF),
+    (0xF900, 0xFFFD),
+    (0x10000, 0x3FFFF),
 )
-"""What a slot may hold inside quotes: no control character, quote, backslash, line separator or surrogate."""
+"""What a slot may hold inside quotes: no control character (line separators and changes of direction among them), quote,
+backslash or surrogate, nothing for private use and nothing above the planes that Unicode has filled."""
 
 DIGITS: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))

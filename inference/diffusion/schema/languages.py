@@ -22,7 +22,7 @@ FREE_TEXT = text_of(Repeat(Sequence((Chars(SPACE), Repeat(Chars(_LETTERS), 1, No
 
 MAX_SCORED_CHOICES = 1024  # every turn that can be cited, or cents up to 10.23
 
-_UNWRITABLE = re.compile("[\x00-\x20\x7f-\x9f\u2028\u2029]+")
+_UNWRITABLE = re.compile("[\x00-\x20\x7f-\x9f\u2028-\u202e]+")
 
 
 def canonical_text(value: str) -> str:

@@ -19,13 +19,21 @@ from inference.diffusion.schema.numbers import (
     number_of,
 )
 from inference.diffusion.schema.patterns import full_match
-from inference.diffusion.schema.regex import Regex, RegexError, lengths, parse, size
+from inference.diffusion.schema.regex import (
+    Chars,
+    Regex,
+    RegexError,
+    Repeat,
+    lengths,
+    parse,
+    size,
+)
 from inference.diffusion.schema.values import Scalar, same_value
 
 MAX_TURN = 999
 """Highest turn that an evidence slot can cite: three digits, more turns than any prompt holds."""
 
-MAX_PATTERN_SIZE = 2048  # automaton positions; a uuid has 36, any date and time 250
+MAX_PATTERN_SIZE = 512  # automaton positions; a uuid has 36
 MAX_COUNTED_LENGTH = 64  # a slot has at most 64 tokens, and the counter one state per character
 
 
@@ -185,6 +193,10 @@ def _strings(schema: Schema, at: str) -> Alternative:
 
 
 def _regular_strings(tree: Regex, low: int, high: int | None, keyword: str, at: str) -> Strings:
+    match tree:
+        case Repeat(Chars(), fewest, most) if most is not None:  # counted, however high it counts
+            tree = Repeat(tree.part, 0, None)
+            low, high = max(low, fewest), most if high is None else min(high, most)
     if size(tree) > MAX_PATTERN_SIZE:
         raise SchemaError(at, keyword, "use * and minLength, maxLength for long repetitions")
     shortest, longest = lengths(tree)
