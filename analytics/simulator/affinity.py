@@ -43,7 +43,7 @@ def _contexts(prefix: str, text: str) -> frozenset[str]:
 def narrow(
     patterns: Patterns, context: str, rivals: frozenset[str]
 ) -> dict[str, tuple[Pattern, ...]]:
-    """The patterns that fit `context`, one of the mutually exclusive `rivals`; an act left without one for any call keeps all."""
+    """The patterns that fit `context`, one of `rivals`; an act left without one that fits any call keeps all."""
     narrowed = dict(patterns)
     for prefix, cues in _cues().items():
         if rivals.isdisjoint(cues):

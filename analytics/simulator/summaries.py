@@ -34,7 +34,7 @@ _RESULTS: Final = {
 _WORRIES: Final = {
     "price": "They objected to the price.",
     "timing": "They objected to the timing.",
-    "trust": "They had doubts about trust.",
+    "trust": "They had doubts about the business.",
     "competitor": "They named a competitor.",
 }
 _BROKEN_OFF: Final = "The call ended without a result."

@@ -10,6 +10,7 @@ from analytics.simulator import entities
 from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.calendar import moments, ordinal, pick_other
 from analytics.simulator.entities import LexiconError, load_names, load_vertical, load_verticals
+from analytics.simulator.named_services import named_service
 from analytics.simulator.names import pseudo_first_name, pseudo_last_name
 from analytics.simulator.patterns import is_heldout, load_bank
 
@@ -113,3 +114,19 @@ def test_sellers_are_not_told_that_they_misdialled() -> None:
     assert not any("sales" in text for text in wrong)
     assert seller
     assert wrong
+
+
+def test_every_named_service_is_named_by_some_pattern() -> None:
+    patterns = load_bank()
+    named = {
+        named_service(act, pattern.text)
+        for side in (patterns.train, patterns.heldout)
+        for act, kept in side.items()
+        for pattern in kept
+        if act.startswith("caller.request.")
+        and not pattern.slots & {"service", "a_service", "issue"}
+    } - {None}
+    assert len(named) >= 200
+    assert all(len(name) <= 48 for name in named if name)
+    assert named_service("caller.request.book.salon", "I need a beard trim.") == "beard trim"
+    assert named_service("caller.request.cancel", "I need a beard trim.") is None
