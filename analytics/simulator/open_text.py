@@ -1,8 +1,8 @@
 """Open text: sentences over a wide vocabulary, so that a recogniser learns words and not calls.
 
-Frames and words are ours (`lexicon/`), written by hand. A frame's slots are filled with inflected words and with names,
-numbers, times, prices and the like in the form in which they are written. Frames split into training and held-out ones by
-the hash rule of the utterance bank.
+Frames and words are ours (`lexicon/`), written by hand. A frame's slots are filled with inflected words and with
+names, numbers, times, prices and the like in the form in which they are written. Frames split into training and
+held-out ones by the hash rule of the utterance bank.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Callable, Iterator
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 
 from analytics.simulator import written_forms
@@ -126,9 +126,9 @@ class _Filler:
             "street": ("Street", "Avenue", "Road", "Drive", "Lane", "Court", "Boulevard", "Way"),
         }
         self.makers: dict[str, Callable[[], str]] = {
-            name: lambda options=options: choose(options) for name, options in simple.items()
+            name: partial(choose, options) for name, options in simple.items()
         }
-        self.makers |= {name: lambda name=name: self._verb(name) for name in _VERB_SLOTS}
+        self.makers |= {name: partial(self._verb, name) for name in _VERB_SLOTS}
         self.makers |= {
             "noun": lambda: choose(words("nouns")).partition("/")[0],
             "nouns": lambda: plural(choose(words("nouns"))),
@@ -138,9 +138,7 @@ class _Filler:
             "place": lambda: "the " + choose(words("places")),
             "words": lambda: " ".join(choose(vocabulary()) for _ in range(rng.randint(2, 7))),
         }
-        self.makers |= {
-            name: lambda maker=maker: maker(rng) for name, maker in written_forms.MAKERS.items()
-        }
+        self.makers |= {name: partial(maker, rng) for name, maker in written_forms.MAKERS.items()}
 
     def _verb(self, slot: str) -> str:
         entry = self.rng.choice(lexicon("verbs" if slot[0] == "v" else "verbs_intransitive"))

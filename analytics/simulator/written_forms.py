@@ -6,56 +6,24 @@ import random
 import string
 from collections.abc import Callable
 
-MONTHS = [
-    "January",
-    "February",
-    "March",
-    "April",
-    "May",
-    "June",
-    "July",
-    "August",
-    "September",
-    "October",
-    "November",
-    "December",
-]
-WEEKDAYS = ["Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday"]
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June", "July"),
+    *("August", "September", "October", "November", "December"),
+)
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 _RELATIVE_DAYS = ("today", "tomorrow", "this weekend", "next week", "tonight", "the weekend")
-_STREETS = [
-    "Oak",
-    "Maple",
-    "Cedar",
-    "Elm",
-    "Pine",
-    "Main",
-    "High",
-    "Park",
-    "Lake",
-    "River",
-    "Hill",
-    "Church",
-    "Market",
-    "Spring",
-    "Mill",
-]
-_STREET_KINDS = ["Street", "Avenue", "Road", "Drive", "Lane", "Court", "Boulevard", "Way", "Place"]
-_MAIL_NAMES = [
-    "jane",
-    "mike",
-    "sam",
-    "chris",
-    "pat",
-    "alex",
-    "lee",
-    "taylor",
-    "jordan",
-    "kim",
-    "office",
-    "info",
-    "hello",
-    "sales",
-]
+_STREETS = (
+    *("Oak", "Maple", "Cedar", "Elm", "Pine", "Main", "High", "Park"),
+    *("Lake", "River", "Hill", "Church", "Market", "Spring", "Mill"),
+)
+_STREET_KINDS = (
+    *("Street", "Avenue", "Road", "Drive", "Lane", "Court"),
+    *("Boulevard", "Way", "Place"),
+)
+_MAIL_NAMES = (
+    *("jane", "mike", "sam", "chris", "pat", "alex", "lee", "taylor"),
+    *("jordan", "kim", "office", "info", "hello", "sales"),
+)
 _MAIL_HOSTS = ("gmail.com", "yahoo.com", "outlook.com", "icloud.com", "hotmail.com", "aol.com")
 
 

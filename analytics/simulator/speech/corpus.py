@@ -1,7 +1,7 @@
 """The speech a recogniser learns from and is tested on: which text, in which voice.
 
-Texts of calls alone teach a recogniser the calls. So calls are a good third of the corpus; another third is calls cut up
-and mixed (splices, changed words), and the rest is open text.
+Texts of calls alone teach a recogniser the calls. So calls are a good third of the corpus; another third is calls cut
+up and mixed (splices, changed words), and the rest is open text.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CallTexts = Callable[[int, Split], Iterator[str]]
 
 _CALL_SHARE = 0.34
 _MIXED_SHARE = 0.36
-_LONGEST_MS = 14_000
+_LONGEST_MS = 24_000
 _MEMORY = 4_000
 
 
@@ -47,7 +47,7 @@ def splice(first: list[str], second: list[str], rng: random.Random) -> str:
     """The head of one utterance with the tail of another, never more than 24 words."""
     head = first[: rng.randint(1, min(12, len(first)))]
     start = rng.randint(1, max(1, len(second) - 2))
-    return _sentence(head[:-1] + [head[-1].rstrip(".?!")] + second[start : start + 12])
+    return _sentence([*head[:-1], head[-1].rstrip(".?!"), *second[start : start + 12]])
 
 
 def mutate(words: list[str], rng: random.Random) -> str:
@@ -95,7 +95,7 @@ def training_texts(seed: int, call_texts: CallTexts) -> Iterator[str]:
 def speak_all(
     texts: Iterator[str], voices: tuple[Voice, ...], seed: int
 ) -> Iterator[SpokenUtterance]:
-    """Speak each text in a voice drawn by weight. Texts that give no sound or last over 14 s are left out."""
+    """Speak each text in a voice drawn by weight. Texts that give no sound or last over 24 s are left out."""
     rng = random.Random(f"voices {seed}")
     weights = [voice.weight for voice in voices]
     for text in texts:

@@ -2,40 +2,15 @@
 
 from __future__ import annotations
 
-_SMALL = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-    "sixteen",
-    "seventeen",
-    "eighteen",
-    "nineteen",
-]
-_TENS = [
-    "zero",
-    "ten",
-    "twenty",
-    "thirty",
-    "forty",
-    "fifty",
-    "sixty",
-    "seventy",
-    "eighty",
-    "ninety",
-]
+_SMALL = (
+    *("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"),
+    *("ten", "eleven", "twelve", "thirteen", "fourteen", "fifteen"),
+    *("sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = (
+    *("zero", "ten", "twenty", "thirty", "forty"),
+    *("fifty", "sixty", "seventy", "eighty", "ninety"),
+)
 _ORDINALS = {
     "one": "first",
     "two": "second",
@@ -76,7 +51,7 @@ def ordinal(number: int) -> str:
 
 
 def pairs(number: int) -> str:
-    """The way house numbers and years are said: 1987 → nineteen eighty seven, 412 → four twelve, 1905 → nineteen oh five."""
+    """The way house numbers and years are said: 1987 → nineteen eighty seven, 412 → four twelve."""
     head, tail = divmod(number, 100)
     if number < 100:
         return cardinal(number)

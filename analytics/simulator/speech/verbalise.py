@@ -1,7 +1,7 @@
 """Written text to the words a voice is to say.
 
-The recogniser learns the written form (`3:30 pm`, `$120`); the voices get words only, because engines disagree on how to
-read figures. Where people say one written form in several ways (`412`, `0`), a random stream chooses.
+The recogniser learns the written form (`3:30 pm`, `$120`); the voices get words only, because engines disagree on how
+to read figures. Where people say one written form in several ways (`412`, `0`), a random stream chooses.
 """
 
 from __future__ import annotations
@@ -11,40 +11,12 @@ import re
 
 from analytics.simulator.speech.numbers_spoken import cardinal, digit_by_digit, ordinal, pairs
 
-_LETTERS = dict(
-    zip(
-        "ABCDEFGHIJKLMNOPQRSTUVWXYZ",
-        [
-            "ay",
-            "bee",
-            "see",
-            "dee",
-            "ee",
-            "eff",
-            "jee",
-            "aitch",
-            "eye",
-            "jay",
-            "kay",
-            "ell",
-            "em",
-            "en",
-            "oh",
-            "pee",
-            "cue",
-            "are",
-            "ess",
-            "tee",
-            "you",
-            "vee",
-            "double-you",
-            "ex",
-            "why",
-            "zee",
-        ],
-        strict=True,
-    )
+_LETTER_NAMES = (
+    *("ay", "bee", "see", "dee", "ee", "eff", "jee", "aitch", "eye"),
+    *("jay", "kay", "ell", "em", "en", "oh", "pee", "cue", "are"),
+    *("ess", "tee", "you", "vee", "double-you", "ex", "why", "zee"),
 )
+_LETTERS = dict(zip("ABCDEFGHIJKLMNOPQRSTUVWXYZ", _LETTER_NAMES, strict=True))
 _ABBREVIATIONS = {
     "Dr.": "doctor",
     "Mr.": "mister",
@@ -71,7 +43,10 @@ _SOUNDS = {
     "OK": "okay",
     "&": "and",
 }
-_MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December|Jan|Feb|Aug|Sept|Oct|Nov|Dec"
+_MONTHS = (
+    "January|February|March|April|May|June|July|August|September|October|November|December"
+    "|Jan|Feb|Aug|Sept|Oct|Nov|Dec"
+)
 _RULES = re.compile(
     r"(?P<email>[\w.+-]+@[\w-]+(?:\.[\w-]+)+)"
     r"|(?P<phone>(?:\(\d{3}\) |\d{3}[-. ])?\d{3}[-.]\d{4}\b)"

@@ -19,7 +19,8 @@ class Stage:
 class AsrTrainingConfig:
     """One run. `work` holds pool, tokenizer and state; `output` receives weights, curve and the run's record.
 
-    The learning rate falls to zero and the curriculum ends when `max_seconds` of wall clock (counted from the call) are over.
+    The learning rate falls to zero and the curriculum ends when `max_seconds` of wall clock, counted from the call, are
+    over.
     """
 
     work: Path

@@ -61,8 +61,8 @@ class LogMel:
         """Clamp to 8 below the file's maximum, scale, and put 0 behind each window's real end.
 
         faster-whisper normalises over the whole file and then pads the window with 0.0. `headroom` [batch] (log10
-        units, >= 0) says how much louder the file's loudest frame is than the window's; `frames` [batch] is the window's
-        real length in frames.
+        units, >= 0) says how much louder the file's loudest frame is than the window's; `frames` [batch] is the
+        window's real length in frames.
         """
         positions = torch.arange(log_power.shape[-1], device=log_power.device)
         real = positions < frames[:, None]

@@ -1,7 +1,7 @@
 """Whisper's architecture, lean, with Hugging Face's parameter names.
 
-Differs from transformers' module in three ways that matter for training from scratch: windows of any length up to 30 s, the
-convolutions written as matrix products, and attention through torch's fused kernel.
+Differs from transformers' module in three ways that matter for training from scratch: windows of any length up to 30 s,
+the convolutions written as matrix products, and attention through torch's fused kernel.
 """
 
 from __future__ import annotations
@@ -123,9 +123,8 @@ class Encoder(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv1d(shape.mels, shape.width, 3, padding=1)
         self.conv2 = nn.Conv1d(shape.width, shape.width, 3, stride=2, padding=1)
-        self.embed_positions = nn.Embedding(shape.max_source_positions, shape.width)
-        self.embed_positions.weight = nn.Parameter(
-            sinusoids(shape.max_source_positions, shape.width), requires_grad=False
+        self.embed_positions = nn.Embedding.from_pretrained(
+            sinusoids(shape.max_source_positions, shape.width), freeze=True
         )
         self.layers = nn.ModuleList(EncoderLayer(shape) for _ in range(shape.encoder_layers))
         self.layer_norm = Norm(shape.width)
@@ -168,6 +167,7 @@ class Decoder(nn.Module):
         hidden = self.embed_tokens(tokens) + self.embed_positions.weight[: tokens.shape[1]]
         hidden = F.dropout(hidden, dropout, self.training)
         for layer in self.layers:
+            assert isinstance(layer, DecoderLayer)
             hidden = layer.decode(hidden, audio, dropout)
         output: Tensor = self.layer_norm(hidden)
         return output

@@ -1,4 +1,4 @@
-"""Telephone lines on the training device: windows gathered from the pool, then filtered, noised, clipped and µ-law coded."""
+"""Telephone lines on the training device: windows gathered from the pool, filtered, noised, clipped, µ-law coded."""
 
 from __future__ import annotations
 
@@ -144,7 +144,8 @@ class TelephoneLine:
     def __call__(self, windows: Tensor, sounds: Tensor) -> Tensor:
         """float32 [batch, n] clean at 8 kHz → the same as heard at the far end of a line.
 
-        `windows` is changed in place. `sounds` [batch], on the host, indexes SOUNDS: what is heard where a window is silent.
+        `windows` is changed in place. `sounds` [batch], on the host, indexes SOUNDS: what is heard where a window is
+        silent.
         """
         count, num_samples = windows.shape
         self._add_sounds(windows, sounds)

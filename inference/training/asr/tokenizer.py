@@ -1,7 +1,8 @@
 """A small byte-level BPE tokenizer that works in unmodified faster-whisper.
 
-faster-whisper bans the first token of `" -"`, `" '"` and `" ♩"`, and `:` `@` `#` `/` as tokens of their own. A small BPE would
-spell those with a bare space or a bare sign, and lose them. So a space or sign and the character after it are merged first.
+faster-whisper bans the first token of `" -"`, `" '"` and `" ♩"`, and `:` `@` `#` `/` as tokens of their own. A small
+BPE would spell those with a bare space or a bare sign, and lose them. So a space or sign and the character after it are
+merged first.
 """
 
 from __future__ import annotations

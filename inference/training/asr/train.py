@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, fields
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -22,7 +22,7 @@ from inference.training.asr.export import save_checkpoint
 from inference.training.asr.features import LogMel
 from inference.training.asr.model import Whisper, WhisperShape
 from inference.training.asr.pool import PoolWriters, Producer, SpeechPool, Spoken
-from inference.training.asr.telephone import Placement, TelephoneLine, gather
+from inference.training.asr.telephone import TelephoneLine, gather
 from inference.training.asr.tokenizer import (
     SpecialIds,
     encode_utterances,
@@ -36,25 +36,33 @@ DevSets = Callable[[], Mapping[str, Sequence[Spoken]]]
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
-    """The batch with its tensors on the device; copies do not wait."""
+    """The batch with its tensors on the device, but for what CTC and the line read on the host; copies do not wait."""
 
-    def move(value: Any) -> Any:
-        if isinstance(value, Placement):
-            return Placement(*(move(getattr(value, field.name)) for field in fields(value)))
-        if not isinstance(value, Tensor):
-            return value
-        if device.type != "cuda":
-            return value
-        return value.pin_memory().to(device, non_blocking=True)
+    def move(tensor: Tensor) -> Tensor:
+        return tensor.pin_memory().to(device, non_blocking=True)
 
-    # CTC takes its lengths on the host, and the line picks its rows there.
-    kept = {"letter_counts": batch.letter_counts, "sounds": batch.sounds}
-    moved = {
-        field.name: move(getattr(batch, field.name))
-        for field in fields(batch)
-        if field.name not in kept
-    }
-    return Batch(**moved, **kept)
+    if device.type != "cuda":
+        return batch
+    placement = batch.placement
+    return replace(
+        batch,
+        placement=replace(
+            placement,
+            window=move(placement.window),
+            start=move(placement.start),
+            source=move(placement.source),
+            length=move(placement.length),
+            source_length=move(placement.source_length),
+            speed=move(placement.speed),
+            gain=move(placement.gain),
+        ),
+        inputs=move(batch.inputs),
+        targets=move(batch.targets),
+        learned=move(batch.learned),
+        frames=move(batch.frames),
+        headroom=move(batch.headroom),
+        letters=move(batch.letters),
+    )
 
 
 class AsrTrainer:

@@ -1,7 +1,7 @@
 """Planning of training windows: which utterances go where, and what the decoder should write.
 
-A window is what faster-whisper hands the model: up to 30 s cut from a file, or one clip. Utterances of the pool are laid out
-with silences; half of the windows carry timestamps.
+A window is what faster-whisper hands the model: up to 30 s cut from a file, or one clip. Utterances of the pool are
+laid out with silences; half of the windows carry timestamps.
 """
 
 from __future__ import annotations
@@ -233,11 +233,17 @@ class WindowPlanner:
             for i_window, window in enumerate(windows)
             for utterance, start, length, _ in window.pieces
         ]
-        columns = torch.tensor(rows, dtype=torch.long).reshape(-1, 5).unbind(1)
-        speeds = [piece[3] for window in windows for piece in window.pieces]
+        window, start, source, length, source_length = (
+            torch.tensor(rows, dtype=torch.long).reshape(-1, 5).unbind(1)
+        )
+        speeds = [piece[3] for one in windows for piece in one.pieces]
         gains = [10 ** (self._rng.uniform(-4, 4) / 20) for _ in speeds]
         return Placement(
-            *columns,
+            window=window,
+            start=start,
+            source=source,
+            length=length,
+            source_length=source_length,
             total=sum(row[3] for row in rows),
             speed=torch.tensor(speeds, dtype=torch.float32),
             gain=torch.tensor(gains, dtype=torch.float32),
