@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 
 _MONEY = re.compile(r"\$\s?(\d[\d,]*(?:\.\d+)?)")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}\b)")
@@ -53,6 +53,10 @@ class WordErrors:
     def num_errors(self) -> int:
         """The numerator of the word error rate; `num_words` is its denominator."""
         return self.substitutions + self.deletions + self.insertions
+
+    def __add__(self, other: WordErrors) -> WordErrors:
+        counts = zip(astuple(self), astuple(other), strict=True)
+        return WordErrors(*(mine + others for mine, others in counts))
 
 
 def word_errors(reference: str, hypothesis: str, *, names: Collection[str] = ()) -> WordErrors:

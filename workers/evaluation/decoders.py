@@ -9,6 +9,7 @@ from typing import Protocol
 
 import torch
 
+from inference.diffusion import BranchResult, DiffusionEngine
 from inference.diffusion.checkpoint import load_model, resolve_checkpoint
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.prompt import build_prompt
@@ -17,22 +18,57 @@ from inference.diffusion.request import BranchSpec, CallRequest
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from workers.evaluation.text import Answer, Decode
-from workers.fingerprints import model_digest
+from workers.fingerprints import fingerprint, model_digest
 
-REFERENCE_BATCH = (
-    32  # calls decoded together: on a CPU more gains nothing, on a GPU this takes under 2 GiB
-)
+ONE_BY_ONE = 2.0  # above every probability: only the best position of each step is committed
+# Calls decoded together by the reference: on a CPU more gains nothing, on a GPU this takes under 2 GiB.
+REFERENCE_BATCH = 32
 
 
 class Decoder(Protocol):
     """A loaded model that fills in records."""
 
-    @property
-    def fingerprint(self) -> str:
-        """Tells this model from any other."""
+    def fingerprint(self, threshold: float | None) -> str:
+        """Tells this model, decoded this way, from any other."""
 
     def at(self, threshold: float | None) -> Decode:
         """Decoding with commits at this confidence; None: one token per step."""
+
+
+class EngineDecoder:
+    """The engine, as the service runs it."""
+
+    def __init__(
+        self, checkpoint: str | Path, *, device: str = "auto", max_batch_tokens: int = 16_384
+    ) -> None:
+        self._checkpoint = checkpoint
+        self._device = device
+        self._max_batch_tokens = max_batch_tokens
+
+    def fingerprint(self, threshold: float | None) -> str:
+        """See Decoder."""
+        return self._engine(threshold).fingerprint
+
+    def at(self, threshold: float | None) -> Decode:
+        """See Decoder. Loads the checkpoint: raises CheckpointError, ConfigError or TokenizerError."""
+        engine = self._engine(threshold)
+
+        def decode(requests: Sequence[CallRequest]) -> Iterator[Answer]:
+            return map(_answer, engine.generate(requests))
+
+        return decode
+
+    def _engine(self, threshold: float | None) -> DiffusionEngine:
+        return DiffusionEngine.load(
+            self._checkpoint,
+            device=self._device,
+            threshold=ONE_BY_ONE if threshold is None else threshold,
+            max_batch_tokens=self._max_batch_tokens,
+        )
+
+
+def _answer(result: BranchResult) -> Answer:
+    return Answer(result.call_id, result.name, result.value, result.num_steps, result.num_tokens)
 
 
 class ReferenceDecoder:
@@ -46,15 +82,14 @@ class ReferenceDecoder:
         self._model = load_model(self._directory, device=device)
         self._dtype = torch.float32 if device == "cpu" else None
 
-    @property
-    def fingerprint(self) -> str:
-        """Digest of the checkpoint's files; the plain decoder has no settings."""
-        return model_digest(str(self._directory))
+    def fingerprint(self, threshold: float | None) -> str:
+        """See Decoder."""
+        settings = {"decoder": "reference", "threshold": threshold}
+        return fingerprint({"weights": model_digest(str(self._directory)), **settings})
 
     def at(self, threshold: float | None) -> Decode:
         """See Decoder."""
-        # Above every probability nothing is committed but the best position of each step.
-        return partial(self._decode, 2.0 if threshold is None else threshold)
+        return partial(self._decode, ONE_BY_ONE if threshold is None else threshold)
 
     def _decode(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[Answer]:
         # Neighbours in length share a batch, or short calls would pay for the padding of long ones.

@@ -79,12 +79,9 @@ class SetReport:
 def decode_set(calls: Sequence[SimulatedCall], decode: Decode) -> DecodedSet:
     """Decode simulated calls. A record that never comes back is a missing record, not an error."""
     requests = [request_of(call) for call in calls]
-    answers: dict[str, dict[str, Answer]] = {request.call_id: {} for request in requests}
     started = time.perf_counter()
-    for answer in decode(requests):
-        answers[answer.call_id][answer.name] = answer
+    answers = collect([call.id for call in calls], decode(requests))
     seconds = time.perf_counter() - started
-    in_order = tuple(answers[call.id] for call in calls)
     evaluated = tuple(
         EvaluatedCall(
             expected=call.records,
@@ -92,9 +89,17 @@ def decode_set(calls: Sequence[SimulatedCall], decode: Decode) -> DecodedSet:
             turns=tuple(text for _, text in call.turns),
             facts=fact_texts(call),
         )
-        for call, found in zip(calls, in_order, strict=True)
+        for call, found in zip(calls, answers, strict=True)
     )
-    return DecodedSet(evaluated, in_order, seconds)
+    return DecodedSet(evaluated, answers, seconds)
+
+
+def collect(call_ids: Sequence[str], answers: Iterable[Answer]) -> tuple[dict[str, Answer], ...]:
+    """Answers by scorecard, for each call in order."""
+    found: dict[str, dict[str, Answer]] = {call_id: {} for call_id in call_ids}
+    for answer in answers:
+        found[answer.call_id][answer.name] = answer
+    return tuple(found.values())
 
 
 def report_on(name: str, description: str, decoded: DecodedSet) -> SetReport:

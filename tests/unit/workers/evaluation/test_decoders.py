@@ -63,6 +63,7 @@ def test_fingerprint_follows_the_weights(checkpoint: Path, tmp_path: Path):
     weights = bytearray(file.read_bytes())
     weights[-1] ^= 1
     file.write_bytes(bytes(weights))
-    fingerprint = ReferenceDecoder(checkpoint).fingerprint
-    assert ReferenceDecoder(same).fingerprint == fingerprint
-    assert ReferenceDecoder(other).fingerprint != fingerprint
+    fingerprint = ReferenceDecoder(checkpoint).fingerprint(0.9)
+    assert ReferenceDecoder(same).fingerprint(0.9) == fingerprint
+    assert ReferenceDecoder(other).fingerprint(0.9) != fingerprint
+    assert ReferenceDecoder(checkpoint).fingerprint(None) != fingerprint

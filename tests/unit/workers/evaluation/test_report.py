@@ -6,8 +6,9 @@ import json
 from rich.console import Console
 
 from tests.unit.workers.evaluation.planted import planted
-from workers.evaluation.output import EvaluationReport
+from workers.evaluation.report import EvaluationReport
 from workers.evaluation.steps import quality_against_steps
+from workers.evaluation.tables import tables
 from workers.evaluation.text import decode_set, report_on
 from workers.evaluation.text_sets import TEXT_SETS
 
@@ -43,7 +44,7 @@ def test_tables_show_percent_with_half_the_interval():
     made = report()
     out = io.StringIO()
     console = Console(file=out, width=100)
-    for table in made.tables():
+    for table in tables(made):
         console.print(table)
     intent = made.text[0].estimates["accuracy.lead_score.intent"]
     assert intent.low is not None
@@ -51,4 +52,4 @@ def test_tables_show_percent_with_half_the_interval():
     shown = out.getvalue()
     assert f"90.0 ±{50 * (intent.high - intent.low):.1f}" in shown
     assert "one token" in shown
-    assert len(made.tables()) == 2  # nothing is shown of what was not measured
+    assert len(tables(made)) == 2  # nothing is shown of what was not measured

@@ -1,21 +1,19 @@
-"""Evaluation results for people (tables) and for scripts (JSON)."""
+"""Evaluation results for people."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 from rich.console import RenderableType
 
 from analytics.evaluation import Estimate
-from analytics.evaluation.intervals import LEVEL, NUM_RESAMPLES
 from workers.console import table, titled
+from workers.evaluation.report import EvaluationReport
 from workers.evaluation.steps import COMPARED, StepsRow
-from workers.evaluation.text import BOOTSTRAP_SEED, SetReport
+from workers.evaluation.text import SetReport
 from workers.readable import span
-
-FORMAT_VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,44 +55,22 @@ SPEECH_ROWS: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationReport:
-    """Everything one `aftercall eval` measured, and with what."""
-
-    seed: int
-    models: Mapping[str, Mapping[str, str]]  # "dllm" and "asr": name and fingerprint
-    settings: Mapping[str, Any]
-    text: Sequence[SetReport] = ()
-    steps: Sequence[StepsRow] = ()
-    speech: Sequence[SetReport] = ()
-    end_to_end: Sequence[SetReport] = ()
-
-    def to_json(self) -> dict[str, Any]:
-        """The report as JSON values: every measure with its interval and count."""
-        return {
-            "format": FORMAT_VERSION,
-            "seed": self.seed,
-            "models": {kind: dict(model) for kind, model in self.models.items()},
-            "settings": dict(self.settings),
-            "intervals": {"level": LEVEL, "resamples": NUM_RESAMPLES, "seed": BOOTSTRAP_SEED},
-            "text": [_set_json(report) for report in self.text],
-            "steps": [_steps_json(row) for row in self.steps],
-            "speech": [_set_json(report) for report in self.speech],
-            "end_to_end": [_set_json(report) for report in self.end_to_end],
-        }
-
-    def tables(self) -> list[RenderableType]:
-        """One table for each part that was measured."""
-        made = []
-        if self.text:
-            made.append(sets_table("Records, from text", self.text, TEXT_ROWS))
-        if self.steps:
-            made.append(steps_table(self.steps))
-        if self.speech:
-            made.append(sets_table("Speech", self.speech, SPEECH_ROWS))
-        if self.end_to_end:
-            made.append(sets_table("Records, from audio", self.end_to_end, SPEECH_ROWS | TEXT_ROWS))
-        return made
+def tables(report: EvaluationReport) -> list[RenderableType]:
+    """One table for each part that was measured."""
+    made = []
+    if report.text:
+        made.append(sets_table("Records, from text", report.text, TEXT_ROWS))
+    if report.steps:
+        made.append(steps_table(report.steps))
+    spoken = [heard for heard in report.speech if "wer" in heard.estimates]
+    wordless = [heard for heard in report.speech if "wer" not in heard.estimates]
+    if spoken:
+        made.append(sets_table("Speech", spoken, SPEECH_ROWS))
+    if wordless:
+        made.append(sets_table("Where nobody speaks", wordless, SPEECH_ROWS))
+    if report.end_to_end:
+        made.append(sets_table("Records, from audio", report.end_to_end, TEXT_ROWS))
+    return made
 
 
 def sets_table(title: str, reports: Sequence[SetReport], rows: Mapping[str, Row]) -> RenderableType:
@@ -145,25 +121,3 @@ def _cell(estimate: Estimate | None, row: Row, *, sign: bool = False) -> str:
         return "–"
     value = f"{estimate.value * row.scale:{'+' if sign else ''}.1f}"
     return f"{value} ±{(estimate.high - estimate.low) / 2 * row.scale:.1f}"
-
-
-def _set_json(report: SetReport) -> dict[str, Any]:
-    return {
-        "name": report.name,
-        "description": report.description,
-        "calls": report.num_calls,
-        "seconds_per_call": report.seconds / max(report.num_calls, 1),
-        "measures": {key: asdict(estimate) for key, estimate in report.estimates.items()},
-    }
-
-
-def _steps_json(row: StepsRow) -> dict[str, Any]:
-    return {
-        "threshold": row.threshold,
-        "calls": row.num_calls,
-        "seconds_per_call": row.seconds / max(row.num_calls, 1),
-        "measures": {key: asdict(estimate) for key, estimate in row.estimates.items()},
-        "against_one_token_per_step": {
-            key: asdict(estimate) for key, estimate in row.differences.items()
-        },
-    }
