@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -32,6 +31,7 @@ from inference.training.dllm.data import (
     data_hash,
 )
 from inference.training.dllm.evaluate import encode_calls, field_accuracy
+from inference.training.dllm.log import LogWindow
 from inference.training.dllm.lora import add_lora
 from inference.training.dllm.optimizer import DllmOptimizer
 from inference.training.dllm.start import fresh_model, trained_parameters
@@ -133,7 +133,7 @@ class _Trainer:
         self._describe(progress)
         started = time.monotonic() - progress.elapsed_s
         last_save = last_evaluation = progress.elapsed_s
-        log = _LogWindow([scaffold.name for scaffold in self.scaffolds], progress)
+        log = LogWindow([scaffold.name for scaffold in self.scaffolds], progress)
         for batch in self._batches(progress.position):
             scale = self._rate_scale(progress)
             if scale is None:
@@ -274,50 +274,6 @@ class _Trainer:
             step=progress.step,
             elapsed_s=round(progress.elapsed_s, 1),
         )
-
-
-class _LogWindow:
-    """Sums over the steps since the last log line, kept on the device until it is written."""
-
-    def __init__(self, branches: Sequence[str], progress: Progress) -> None:
-        self._branches = branches
-        self._since_s, self._tokens, self._calls = progress.elapsed_s, 0, 0
-        self._skipped = 0
-        self._sums: list[Tensor] = []
-
-    def add(self, sums: Tensor, batch: Batch) -> None:
-        """Take in one step: what `_train_step` returned, and its batch."""
-        self._sums.append(sums)
-        self._tokens += batch.num_tokens
-        self._calls += batch.num_calls
-        self._skipped += batch.num_skipped
-
-    def summary(self, progress: Progress) -> dict[str, Any]:
-        """The log line, and a new window. Raises TrainingError when the loss is not finite."""
-        sums = torch.stack(self._sums)
-        loss, (nll, counts) = sums[:, 0].mean().item(), sums[:, 1:].sum(0).view(2, -1).tolist()
-        if not math.isfinite(loss):
-            raise TrainingError(
-                f"the loss is {loss} at step {progress.step}; lower the learning rates"
-            )
-        seconds = max(progress.elapsed_s - self._since_s, 1e-9)
-        line = {
-            "step": progress.step,
-            "elapsed_s": round(progress.elapsed_s, 1),
-            "loss": round(loss, 4),
-            "nll": {
-                name: round(total / max(count, 1), 4)
-                for name, total, count in zip(self._branches, nll, counts, strict=True)
-            },
-            "calls": progress.num_calls,
-            "tokens": progress.num_tokens,
-            "skipped": self._skipped,
-            "tokens_per_s": round(self._tokens / seconds),
-            "calls_per_s": round(self._calls / seconds, 1),
-        }
-        self._since_s, self._tokens, self._calls, self._skipped = progress.elapsed_s, 0, 0, 0
-        self._sums = []
-        return line
 
 
 def compile_blocks(model: LladaModel) -> None:

@@ -115,8 +115,8 @@ def test_long_calls_lose_their_middle(tokenizer: DiffusionTokenizer):
     head, tail = prompt.turns_kept
     assert abs(head - tail) <= 2  # the first turns have shorter numbers
     text = tokenizer.decode(prompt.token_ids)
-    kept = [line for line in text.splitlines() if line.split(" ")[0].isdigit()]
-    assert kept == turns[:head] + turns[-tail:]
+    kept = "\n".join([PREAMBLE, *turns[:head], *turns[-tail:]])
+    assert text == f"user\n\n{kept}assistant\n\n"
     fuller = len(
         build_prompt(tokenizer, turns[: head + 1] + turns[-tail:], max_tokens=9999).token_ids
     )
