@@ -17,7 +17,7 @@ from inference.training.dllm.state import Progress
 class LogWindow:
     """Sums over the steps since the last log line, kept on the device until it is written.
 
-    The sums of a step are one tensor: the loss, per branch the sum of negative log-likelihoods, per branch their number.
+    The sums of a step are one tensor: the loss, per branch the sum of its NLLs, per branch their number.
     """
 
     def __init__(self, branches: Sequence[str], progress: Progress) -> None:
