@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from analytics.evaluation.entities import contains, entity_words
-from analytics.evaluation.texts import words_of
+from analytics.evaluation.texts import NUMBER_WORDS, words_of
 
 ClaimKind = Literal["number", "date", "name", "service"]
 
@@ -41,14 +41,8 @@ _OPENERS: Final = _listed(
     "in it its nobody no none offer once one our patient please send she since so someone that the their then there "
     "they this to we when while you your"
 )
-_UP_TO_NINETEEN: Final = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-)
-_TENS: Final = "ten twenty thirty forty fifty sixty seventy eighty ninety"
-_NUMBERS: Final = {word: 10 * tens for tens, word in enumerate(_TENS.split(), start=1)} | {
-    word: value for value, word in enumerate(_UP_TO_NINETEEN.split())
-}
+_TENS: Final = _listed("20 30 40 50 60 70 80 90")
+_UNITS: Final = _listed("1 2 3 4 5 6 7 8 9")
 _ORDINAL: Final = re.compile(r"^(\d+)(?:st|nd|rd|th)$")
 _TOKEN: Final = re.compile(
     r"(?P<word>[^\W\d_]+(?:['\u2019][^\W\d_]+)*)|(?P<end>[.?!](?=\s|$))|(?P<other>\S)"
@@ -122,12 +116,12 @@ def _numbers(words: Sequence[str], *, in_words: bool = True) -> Iterator[str]:
         if word[0].isdigit():
             ordinal = _ORDINAL.match(word)
             yield ordinal.group(1) if ordinal else word
-        elif in_words and word in _NUMBERS:
-            value = _NUMBERS[word]
-            unit = _NUMBERS.get(words[i + 1], 0) if i + 1 < len(words) else 0
-            yield str(value)
-            if value >= 20 and 0 < unit < 10:
-                yield str(value + unit)
+        elif in_words and word in NUMBER_WORDS:
+            number = NUMBER_WORDS[word]
+            unit = NUMBER_WORDS.get(words[i + 1], "") if i + 1 < len(words) else ""
+            yield number
+            if number in _TENS and unit in _UNITS:
+                yield number[0] + unit
 
 
 def _capitalised_runs(text: str) -> Iterator[tuple[str, ...]]:

@@ -25,7 +25,7 @@ ENTITY_FIELDS: Final[dict[EntityKind, str]] = {
 """Fields of the summary record that hold entities."""
 
 _LEADING: Final[dict[EntityKind, frozenset[str]]] = {
-    "name": frozenset({"mr", "mrs", "ms", "miss", "dr", "doctor"}),
+    "name": frozenset({"mister", "mrs", "ms", "miss", "doctor"}),
     "service": frozenset({"a", "an", "the", "some"}),
 }
 _WHEN_PARTICLES: Final = frozenset({"on", "at", "in", "of", "the"})

@@ -2,8 +2,10 @@
 
 The normaliser makes equal what sounds equal and is written in several ways; nothing is left out, fillers included:
   case, accents and apostrophes go ("it's" = "Its"); other marks between words are spaces ("follow-up" = "follow up");
-  $120 = 120 dollars, 1,200 = 1200, 25% = 25 percent, 3 p.m. = 3 pm = 3pm = 3:00 pm, & = and, OK = okay;
+  $120 = 120 dollars, 1,200 = 1200, 25% = 25 percent, 3 p.m. = 3 pm = 3pm = 3:00 pm, & = and;
+  OK = okay, alright = all right, Dr. = doctor, Mr. = mister;
   the marks inside 3:30 and 2.5 stay. Numbers in words stay words: "three" is not 3.
+Word errors forgive one thing more, which no listener can tell: single number words equal their digits ("three" = "3").
 """
 
 from __future__ import annotations
@@ -19,7 +21,23 @@ _HALF_DAY = re.compile(r"(?<=\d)\s*([ap])\s?\.?\s?m\b\.?")
 _FULL_HOUR = re.compile(r"(?<=\d):00(?= [ap]m\b)")
 _ZERO_CENTS = re.compile(r"(?<=\d)\.00\b")
 _APOSTROPHES = re.compile(r"['\u2019`]")
+_SPELLINGS = {
+    "ok": ("okay",),
+    "alright": ("all", "right"),
+    "dr": ("doctor",),
+    "mr": ("mister",),
+}
 _WORD = re.compile(r"\d+(?:[:.]\d+)*[a-z]*|[a-z0-9]+")
+
+_UP_TO_NINETEEN = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen"
+)
+_TENS = "ten twenty thirty forty fifty sixty seventy eighty ninety"
+NUMBER_WORDS = {word: str(10 * tens) for tens, word in enumerate(_TENS.split(), start=1)} | {
+    word: str(value) for value, word in enumerate(_UP_TO_NINETEEN.split())
+}
+"""Number words that are one word, and their digits."""
 
 
 def words_of(text: str) -> list[str]:
@@ -30,7 +48,7 @@ def words_of(text: str) -> list[str]:
     plain = _ZERO_CENTS.sub("", _THOUSANDS.sub("", plain))
     plain = _FULL_HOUR.sub("", _HALF_DAY.sub(r" \1m", plain))
     plain = plain.replace("%", " percent ").replace("&", " and ")
-    return ["okay" if word == "ok" else word for word in _WORD.findall(plain)]
+    return [part for word in _WORD.findall(plain) for part in _SPELLINGS.get(word, (word,))]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +81,10 @@ def word_errors(reference: str, hypothesis: str, *, names: Collection[str] = ())
     """Word errors of a hypothesis by the cheapest alignment. `names`: texts whose words are names."""
     expected, found = words_of(reference), words_of(hypothesis)
     name_words = {word for name in names for word in words_of(name)}
-    pairs = align(expected, found)
-    missed = [i for i, j in pairs if i is not None and (j is None or expected[i] != found[j])]
+    sounds = [NUMBER_WORDS.get(word, word) for word in expected]
+    heard = [NUMBER_WORDS.get(word, word) for word in found]
+    pairs = align(sounds, heard)
+    missed = [i for i, j in pairs if i is not None and (j is None or sounds[i] != heard[j])]
     deletions = sum(j is None for _, j in pairs)
     return WordErrors(
         num_words=len(expected),

@@ -18,6 +18,7 @@ from analytics.evaluation.texts import WordErrors, align, rouge_l, word_errors, 
         ("3:00 PM today", "3 pm today"),
         ("25% & more", "25 percent and more"),
         ("555-0176.", "555 0176"),
+        ("Alright, Dr. Lee", "all right doctor lee"),
     ],
 )
 def test_equal_when_normalised(one: str, other: str):
@@ -57,6 +58,17 @@ def test_word_errors_by_hand():
         missed_names=1,
     )
     assert errors.num_errors == 4
+
+
+def test_number_words_sound_like_their_digits():
+    errors = word_errors("two of the 3 at 14", "2 of the three at fourteen")
+    assert (errors.num_errors, errors.num_digits, errors.missed_digits) == (0, 2, 0)
+    assert word_errors("two", "3").num_errors == 1
+
+
+def test_errors_add_up():
+    one, other = word_errors("a b 3", "a c 3"), word_errors("d 4", "d")
+    assert one + other == WordErrors(5, 1, 1, 0, 2, 1, 0, 0)
 
 
 def test_words_out_of_nothing_are_insertions():
