@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import glob
 import os
+import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -115,26 +116,36 @@ def _find_local(path: Path, *, below: Path | None = None) -> Iterator[Found | Pr
 
 
 def _find_glob(pattern: str) -> Iterator[Found | Problem | Skipped]:
-    matches = sorted(glob.glob(pattern, recursive=True))
+    root, rest = _split_glob(pattern)
+    is_recursive = "**" in rest.parts
+    matches = (
+        _match_recursively(root, rest) if is_recursive else sorted(map(Path, glob.glob(pattern)))
+    )
     if not matches:
         yield Problem(pattern, "nothing matches")
-    root = _fixed_part(pattern)
     for match in matches:
-        if not os.path.isdir(match):
-            yield from _find_local(Path(match), below=root)
+        if not match.is_dir():
+            yield from _find_local(match, below=root)
         elif (
-            "**" not in pattern
+            not is_recursive
         ):  # `**` also names every folder below, whose files are matches of their own
-            yield from _walk(Path(match), below=root)
+            yield from _walk(match, below=root)
 
 
-def _fixed_part(pattern: str) -> Path:
-    fixed: list[str] = []
-    for part in Path(pattern).parts[:-1]:
-        if glob.has_magic(part):
-            break
-        fixed.append(part)
-    return Path(*fixed)
+def _split_glob(pattern: str) -> tuple[Path, PurePosixPath]:
+    """The part before the first wildcard, and the rest."""
+    parts = Path(pattern).parts
+    first = next(place for place, part in enumerate(parts) if glob.has_magic(part))
+    return Path(*parts[:first]), PurePosixPath(*parts[first:])
+
+
+def _match_recursively(root: Path, rest: PurePosixPath) -> list[Path]:
+    """Unlike glob.glob, Path.glob does not follow links through `**`: two links that form loops would never end."""
+    parts = [part if part == "**" else re.sub(r"\*\*+", "*", part) for part in rest.parts]
+    if parts[-1] == "**":
+        parts.append("*")
+    matches = root.glob("/".join(parts))
+    return sorted(filter(_is_visible, matches))
 
 
 def _walk(folder: Path, *, below: Path | None = None) -> Iterator[Found | Problem | Skipped]:

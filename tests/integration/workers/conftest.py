@@ -1,10 +1,10 @@
-"""The real command on a real database: `aftercall(...)` runs a command as a shell would, `add_scored_call` fills rows."""
+"""The real command on a real database: `aftercall` runs it as a shell would, `add_scored_call` fills rows."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -36,9 +36,7 @@ TURNS = (
 
 
 @pytest.fixture
-def aftercall(
-    database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Aftercall]:
+def aftercall(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Aftercall:
     """Run the command against this module's database, with a broker that does not answer."""
     for name in [name for name in os.environ if name.startswith("AFTERCALL_")]:
         monkeypatch.delenv(name)
@@ -51,7 +49,7 @@ def aftercall(
     def run(*arguments: str | Path, **environment: str) -> Result:
         return CliRunner().invoke(app, [str(one) for one in arguments], env=environment)
 
-    yield run
+    return run
 
 
 @pytest.fixture
