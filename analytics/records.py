@@ -60,7 +60,8 @@ class Summary(Record):
     caller_name: Annotated[str, Field(max_length=40)] | None
     service: Annotated[str, Field(max_length=48)] | None
     appointment: Annotated[str, Field(max_length=40)] | None
-    price: Annotated[str, Field(max_length=16)] | None
+    # a digit is a token, so prices take more of them than words do
+    price: Annotated[str, Field(max_length=16, json_schema_extra={"x-slot-tokens": 10})] | None
     next_step: Annotated[str, Field(max_length=80)] | None
 
 

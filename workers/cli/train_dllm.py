@@ -28,6 +28,7 @@ from inference.training.dllm import (
     train_dllm,
 )
 
+MONO_SHARE = 0.05  # of the training calls: nobody can tell who speaks
 NOISY_SHARE = 0.6  # of the training calls
 NOISE_RANGE = (0.02, 0.15)  # share of words misheard
 EMBEDDED_VOCABULARY = 3840
@@ -45,7 +46,7 @@ def simulated_examples(seed: int) -> Examples:
 
     def stream(shard: int, num_shards: int) -> Iterator[Mapping[str, Any]]:
         random = Random(f"noise {seed} {shard}")
-        for call in simulate(seed, shard=shard, num_shards=num_shards):
+        for call in simulate(seed, mono=MONO_SHARE, shard=shard, num_shards=num_shards):
             example = call.to_json()
             if random.random() < NOISY_SHARE:
                 heard = add_noise(
