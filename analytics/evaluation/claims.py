@@ -47,7 +47,7 @@ _ORDINAL: Final = re.compile(r"^(\d+)(?:st|nd|rd|th)$")
 _TOKEN: Final = re.compile(
     r"(?P<word>[^\W\d_]+(?:['\u2019][^\W\d_]+)*)|(?P<end>[.?!](?=\s|$))|(?P<other>\S)"
 )
-_POSSESSIVE: Final = re.compile(r"['\u2019]s$", re.IGNORECASE)
+_POSSESSIVE: Final = re.compile(r"['\u2019]s\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,9 @@ class Sources:
     """What is known of a call, prepared for look-up: one text per turn and per fact."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._texts = [words_of(text) for text in texts]
+        # "The elevator's out" names the elevator.
+        both = ((text, _POSSESSIVE.sub("", text)) for text in texts)
+        self._texts = [words_of(text) for pair in both for text in dict.fromkeys(pair)]
         self._words = {word for words in self._texts for word in words}
         self._numbers = {number for words in self._texts for number in _numbers(words)}
 

@@ -56,6 +56,13 @@ def test_support_comes_from_turns_and_facts():
     assert unsupported("They need a water heater repair.") == {"water heater repair"}
 
 
+def test_possessives_name_their_owner():
+    sources = Sources(["Dana's water heater's out again."])
+    assert sources.support(Claim("name", ("dana",)))
+    assert sources.support(Claim("service", ("water", "heater")))
+    assert sources.support(Claim("name", ("danas",)))
+
+
 def test_a_service_does_not_run_across_turns():
     sources = Sources(["a water", "heater repair"])
     assert not sources.support(Claim("service", ("water", "heater")))
