@@ -200,6 +200,7 @@ _TRANSLATIONS: tuple[tuple[type[psycopg.Error], Callable[[psycopg.Error], StoreE
     (psycopg.errors.LockNotAvailable, _refused),
     (psycopg.OperationalError, _operational),
     (psycopg.DataError, _unstorable),
+    (psycopg.errors.InvalidCatalogName, _operational),
     (psycopg.ProgrammingError, _refused),
     (psycopg.InternalError, _refused),
 )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index
+from sqlalchemy import CheckConstraint, ForeignKey, Index, Text
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import Mapped, mapped_column
 
 from analytics import records
-from db.models.base import Base, between, one_of
+from analytics.lead_score import Tier
+from db.models.base import Base, at_least, between, one_of
 
 
 class SummaryRecord(Base):
@@ -64,7 +65,9 @@ class LeadRecord(Base):
         one_of("commitment", records.Commitment),
         one_of("objection", records.Objection),
         between("score", 0, 100),
-        CheckConstraint("rule_version <> ''", name="rule_version_not_empty"),
+        one_of("tier", Tier),
+        CheckConstraint("(tier = 'none') = (score IS NULL)", name="no_score_without_tier"),
+        at_least("rule_version", 1),
         Index("ix_lead_records_score", "score"),
     )
 
@@ -78,7 +81,7 @@ class LeadRecord(Base):
     timeline: Mapped[str]
     commitment: Mapped[str]
     objection: Mapped[str]
-    score: Mapped[int | None]  # null when the rule says that this is no lead to score
-    tier: Mapped[str]
+    score: Mapped[int | None]  # null, with tier none, when the rule says that this is no lead
+    tier: Mapped[Tier] = mapped_column(Text)
     reasons: Mapped[list[str]] = mapped_column(ARRAY(TEXT))
-    rule_version: Mapped[str]
+    rule_version: Mapped[int]

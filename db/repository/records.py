@@ -10,6 +10,7 @@ from sqlalchemy import insert, select
 from sqlalchemy.orm import Session
 
 from analytics.evidence import TURN_SUFFIX
+from analytics.lead_score import Tier
 from analytics.records import LeadFeatures, Sentiment, Summary
 from db.enums import EvidenceStatus
 from db.models import AnalysisRun, FieldEvidence, LeadRecord, SentimentRecord, SummaryRecord
@@ -42,9 +43,9 @@ class ScoredLead:
 
     features: LeadFeatures
     score: int | None
-    tier: str
+    tier: Tier
     reasons: tuple[str, ...]
-    rule_version: str
+    rule_version: int
 
 
 # What a run with status ok produced: a built-in record, or the dict of a custom scorecard.

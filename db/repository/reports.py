@@ -16,8 +16,6 @@ from db.sql import statements
 _SQL = statements("reports")
 _Row = TypeVar("_Row")
 
-HOT_LEAD_SCORE = 80
-
 
 @dataclass(frozen=True, slots=True)
 class Period:
@@ -242,10 +240,10 @@ def hot_leads(
     session: Session,
     period: Period = Period(),
     *,
-    min_score: int = HOT_LEAD_SCORE,
+    min_score: int | None = None,
     limit: int = 20,
 ) -> tuple[HotLead, ...]:
-    """Calls with a lead score of at least `min_score`, best first."""
+    """Calls whose lead is hot by the rule, or with a lead score of at least `min_score`, best first."""
     return _rows(
         session,
         "hot_leads",

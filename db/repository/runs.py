@@ -107,7 +107,7 @@ class LeadToRescore:
 
 
 def leads_scored_otherwise(
-    session: Session, rule_version: str, *, limit: int = 1_000, after_run: int = 0
+    session: Session, rule_version: int, *, limit: int = 1_000, after_run: int = 0
 ) -> tuple[LeadToRescore, ...]:
     """Current lead records whose score comes from another rule version, in order of run id, beyond `after_run`.
 

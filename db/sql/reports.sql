@@ -100,7 +100,7 @@ ORDER BY calls DESC, verdict;
 SELECT call_id, external_id, agent_id, started_at, caller_name, service, lead_score, lead_tier, lead_reasons, outcome,
     intent, urgency, next_step, summary
 FROM call_scores
-WHERE lead_score >= :min_score
+WHERE (lead_score >= :min_score OR (CAST(:min_score AS integer) IS NULL AND lead_tier = 'hot'))
   AND (CAST(:since AS timestamptz) IS NULL OR started_at >= :since)
   AND (CAST(:until AS timestamptz) IS NULL OR started_at < :until)
 ORDER BY lead_score DESC, started_at DESC

@@ -282,7 +282,7 @@ CREATE TABLE lead_records (
     score integer,
     tier text NOT NULL,
     reasons text[] NOT NULL,
-    rule_version text NOT NULL,
+    rule_version integer NOT NULL,
     CONSTRAINT pk_lead_records PRIMARY KEY (run_id),
     CONSTRAINT ck_lead_records_intent_known CHECK (
         intent IN ('book', 'reschedule', 'cancel', 'price', 'question', 'complaint', 'emergency', 'message',
@@ -305,7 +305,9 @@ CREATE TABLE lead_records (
         objection IN ('none', 'price', 'timing', 'trust', 'competitor', 'unknown', 'not_applicable')
     ),
     CONSTRAINT ck_lead_records_score_range CHECK (score BETWEEN 0 AND 100),
-    CONSTRAINT ck_lead_records_rule_version_not_empty CHECK (rule_version <> ''),
+    CONSTRAINT ck_lead_records_tier_known CHECK (tier IN ('hot', 'warm', 'cold', 'none')),
+    CONSTRAINT ck_lead_records_no_score_without_tier CHECK ((tier = 'none') = (score IS NULL)),
+    CONSTRAINT ck_lead_records_rule_version_range CHECK (rule_version >= 1),
     CONSTRAINT fk_lead_records_run_id FOREIGN KEY (run_id) REFERENCES analysis_runs (id) ON DELETE CASCADE
 );
 

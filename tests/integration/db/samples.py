@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from analytics.evidence import locate
+from analytics.lead_score import Tier
 from analytics.records import LeadFeatures, Sentiment, Summary
 from analytics.scorecards import BUILT_IN
 from analytics.talk_metrics import measure
@@ -93,7 +94,7 @@ def a_sentiment(
 
 
 def a_lead(
-    score: int | None = 85, tier: str = "hot", rule_version: str = "1", **changes: Any
+    score: int | None = 85, tier: Tier = "hot", rule_version: int = 1, **changes: Any
 ) -> ScoredLead:
     values = {
         "intent": "book",

@@ -14,6 +14,7 @@ from pytest_alembic.config import Config
 from sqlalchemy import Engine, text
 
 from analytics import evidence, records
+from analytics.lead_score import Tier
 from analytics.transcript import Role
 from db import enums, migrate
 from db.errors import (
@@ -161,6 +162,7 @@ def test_a_database_that_is_down_is_a_typed_error() -> None:
         ("ck_lead_records_timeline_known", records.Timeline),
         ("ck_lead_records_commitment_known", records.Commitment),
         ("ck_lead_records_objection_known", records.Objection),
+        ("ck_lead_records_tier_known", Tier),
     ],
 )
 def test_the_migrated_schema_knows_each_vocabulary(

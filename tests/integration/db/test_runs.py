@@ -277,12 +277,10 @@ def test_leads_are_rescored_by_another_rule_without_losing_the_first_score(
     session: Session,
 ) -> None:
     call_ids = [make_scored_call(session, lead=a_lead(score=score)) for score in (85, 40)]
-    found = runs.leads_scored_otherwise(session, "2")
+    found = runs.leads_scored_otherwise(session, 2)
     assert [one.call_id for one in found] == call_ids
     assert found[0].lead == a_lead(score=85)
-    assert (
-        runs.leads_scored_otherwise(session, "2", limit=1, after_run=found[0].run_id) == found[1:]
-    )
+    assert runs.leads_scored_otherwise(session, 2, limit=1, after_run=found[0].run_id) == found[1:]
     for one in found:
         run = runs.NewRun(
             call_id=one.call_id,
@@ -291,12 +289,12 @@ def test_leads_are_rescored_by_another_rule_without_losing_the_first_score(
             status="ok",
             fingerprint=one.fingerprint + "+rule2",
             provenance={"rescored_from": one.run_id},
-            result=a_lead(score=7, tier="cold", rule_version="2"),
+            result=a_lead(score=7, tier="cold", rule_version=2),
             evidence=one.evidence,
         )
         assert runs.store_run(session, run) is not None
-    assert runs.leads_scored_otherwise(session, "2") == ()
-    assert len(runs.leads_scored_otherwise(session, "1")) == 2
+    assert runs.leads_scored_otherwise(session, 2) == ()
+    assert len(runs.leads_scored_otherwise(session, 1)) == 2
     scores = session.scalars(text("SELECT lead_score FROM call_scores")).all()
     assert scores == [7, 7]
     assert session.scalar(select(func.count()).select_from(LeadRecord)) == 4
