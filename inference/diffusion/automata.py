@@ -6,6 +6,7 @@ form, extended by an absorbing PAD state, and its tokens merged to classes with 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,20 +16,26 @@ from outlines_core import Vocabulary as OutlinesVocabulary
 
 from inference.diffusion.schema.charsets import Ranges
 from inference.diffusion.schema.regex import Regex, char_sets, parse, text_of
+from inference.diffusion.token_tables import (
+    DEAD,
+    MAX_RAW_SIZE,
+    MAX_STATES,
+    MAX_TABLE_SIZE,
+    START,
+    AutomatonTooLargeError,
+    Counter,
+    LanguageEmptyError,
+    Table,
+    count,
+    merge_columns,
+    minimal,
+    reachable,
+    with_start,
+)
 from inference.diffusion.vocabulary import Vocabulary
 
-MAX_STATES = 1024
-MAX_TABLE_SIZE = 2**19  # states x classes; one slot's share of the constraint's work per position
-DEAD, START = 0, 1
+MAX_COUNTED_STATES = 256  # states times counts up to which parts of characters are counted too
 _END = b"\0"
-
-
-class AutomatonTooLargeError(ValueError):
-    """The automaton of a language has more states or transitions than a slot may have."""
-
-
-class LanguageEmptyError(ValueError):
-    """The tokenizer can write no text of the language."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,30 +73,13 @@ class TokenAutomaton:
         return bool((reached & self.accepting).any())
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
-    """Code points that a text must have."""
-
-    minimum: int
-    maximum: int | None
-
-
-@dataclass(slots=True, eq=False)
-class _Table:
-    """An automaton under construction; the columns are classes of tokens, none of them dead."""
-
-    transitions: NDArray[np.int64]
-    accepting: NDArray[np.bool_]
-    start: int
-
-
 def build_automaton(
     regex: str, vocabulary: Vocabulary, *, allow_empty: bool, counter: Counter | None = None
 ) -> TokenAutomaton:
     """The automaton of the texts of `regex` (in the syntax of `schema.regex`), PAD after them.
 
-    With `counter` the text has that many code points, and only tokens of whole characters are used. `allow_empty` alone
-    decides about the empty text.
+    `allow_empty` alone decides about the empty text. With `counter` the text has that many code points; where the
+    product of states and counts would exceed `MAX_COUNTED_STATES`, only tokens of whole characters are used.
 
     Raises:
         AutomatonTooLargeError: more than `MAX_STATES` states or `MAX_TABLE_SIZE` transitions.
@@ -98,21 +88,60 @@ def build_automaton(
     tree = parse(regex)
     shapes = vocabulary.shapes(byte_groups(tree))
     pieces = [vocabulary.token_bytes[token] for token in shapes.representatives]
-    kept = [shape for shape, piece in enumerate(pieces) if counter is None or _is_text(piece)]
-    table = _run_tokens(text_of(tree), [pieces[shape] for shape in kept])
-    num_code_points = np.array([_num_code_points(pieces[shape]) for shape in kept], dtype=np.int64)
-    class_of_column = _merge_columns(table, None if counter is None else num_code_points)
-    if counter is not None:
-        _, columns = np.unique(class_of_column[class_of_column > 0], return_index=True)
-        weights = num_code_points[class_of_column > 0][columns]
-        table = _count(table, weights, counter)
-    table = _minimal(_reachable(_with_start(table, allow_empty)))
-    later_class = np.concatenate(([0], _merge_columns(table, None)))
-    class_of_shape = np.zeros(len(pieces) + 1, dtype=np.int64)
-    class_of_shape[kept] = later_class[class_of_column]
-    return _with_pad(
-        table, class_of_shape[shapes.shape_of_token], vocabulary.tokenizer.pad_token_id
-    )
+    kept = np.arange(len(pieces))
+    table = _run_tokens(text_of(tree), pieces)
+    if counter is not None and len(table.accepting) * (counter.top + 1) > MAX_COUNTED_STATES:
+        kept = np.array([i for i, piece in enumerate(pieces) if _is_text(piece)], dtype=np.int64)
+        table = _run_tokens(text_of(tree), [pieces[shape] for shape in kept])
+    class_of_shape = np.zeros(len(pieces) + 1, dtype=np.int64)  # the last one is of no shape
+    if counter is None:
+        table, class_of_shape[kept] = _reduced(table, merge_columns(table), allow_empty)
+    else:
+        weights = np.array([_num_code_points(pieces[shape]) for shape in kept], dtype=np.int64)
+        classes = merge_columns(table, weights)
+        _, columns = np.unique(classes[classes > 0], return_index=True)
+        table = count(table, weights[classes > 0][columns], counter)
+        table, class_of_shape[kept] = _reduced(table, classes, allow_empty)
+    return _with_pad(table, class_of_shape[shapes.shape_of_token], vocabulary)
+
+
+def sequence_automaton(
+    sequences: Sequence[Sequence[int]], vocabulary: Vocabulary, *, allow_empty: bool
+) -> TokenAutomaton:
+    """The automaton of the given token sequences, none empty, PAD after them; raises AutomatonTooLargeError."""
+    following: list[dict[int, int]] = [{}, {}]
+    ends: set[int] = set()
+    for sequence in sequences:
+        state = START
+        for token in sequence:
+            if token not in following[state]:
+                following[state][token] = len(following)
+                following.append({})
+            state = following[state][token]
+        ends.add(state)
+    tokens = np.array(sorted({token for sequence in sequences for token in sequence}))
+    if len(following) * len(tokens) > MAX_RAW_SIZE:
+        raise AutomatonTooLargeError(f"{len(following)} states")
+    transitions = np.zeros((len(following), len(tokens)), dtype=np.int64)
+    for state, targets in enumerate(following):
+        columns = np.searchsorted(tokens, list(targets))
+        transitions[state, columns] = list(targets.values())
+    accepting = np.zeros(len(following), dtype=bool)
+    accepting[list(ends)] = True
+    table = Table(transitions, accepting, START)
+    table, classes = _reduced(table, merge_columns(table), allow_empty)
+    token_class = np.zeros(len(vocabulary), dtype=np.int64)
+    token_class[tokens] = classes
+    return _with_pad(table, token_class, vocabulary)
+
+
+def _reduced(
+    table: Table, classes: NDArray[np.int64], allow_empty: bool
+) -> tuple[Table, NDArray[np.int64]]:
+    """The smallest table of the same language but for the empty text, and the new class of every column."""
+    smallest = minimal(reachable(with_start(table, allow_empty)))
+    later = np.concatenate(([DEAD], merge_columns(smallest)))
+    return smallest, later[classes]
 
 
 def byte_groups(tree: Regex) -> NDArray[np.int64]:
@@ -168,7 +197,7 @@ def _num_code_points(piece: bytes) -> int:
     return sum(byte & 0xC0 != 0x80 for byte in piece)
 
 
-def _run_tokens(regex: str, pieces: list[bytes]) -> _Table:
+def _run_tokens(regex: str, pieces: list[bytes]) -> Table:
     """Run every piece from every state: columns are pieces.
 
     The regex crate stops at the first alternative that matches, so `a|ab` alone would never give `ab`. Here a byte that
@@ -182,90 +211,19 @@ def _run_tokens(regex: str, pieces: list[bytes]) -> _Table:
         raise LanguageEmptyError(f"the tokenizer can write no text of {regex}") from error
     following = index.get_transitions()
     states = {state: number for number, state in enumerate(following, START)}
-    if len(states) >= MAX_STATES:
+    if len(states) * end > MAX_RAW_SIZE:
         raise AutomatonTooLargeError(f"{len(states)} states")
     transitions = np.zeros((len(states) + 1, end + 2), dtype=np.int64)
     for state, targets in following.items():
         columns = np.fromiter(targets.keys(), dtype=np.int64, count=len(targets))
         transitions[states[state], columns] = [states[target] for target in targets.values()]
     accepting = transitions[:, end] != DEAD
-    return _Table(transitions[:, :end], accepting, states[index.get_initial_state()])
+    return Table(transitions[:, :end], accepting, states[index.get_initial_state()])
 
 
-def _merge_columns(table: _Table, weights: NDArray[np.int64] | None) -> NDArray[np.int64]:
-    """Leave one column of those that are equal (in weight too), and none that is dead; the class of every old column.
-
-    Classes number the columns left from 1; 0 is dead.
-    """
-    columns = np.ascontiguousarray(table.transitions.T)
-    keys = columns if weights is None else np.column_stack((columns, weights))
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
-    alive = (columns[first] != DEAD).any(axis=1)
-    table.transitions = table.transitions[:, first[alive]]
-    return np.where(alive, np.cumsum(alive), 0)[inverse.reshape(-1)]
-
-
-def _count(table: _Table, weights: NDArray[np.int64], counter: Counter) -> _Table:
-    """The product of the automaton with a counter of code points that stops at the highest count that matters."""
-    top = counter.minimum if counter.maximum is None else counter.maximum
-    num_states, num_counts = len(table.accepting), top + 1
-    if num_states * num_counts * len(weights) > 8 * MAX_TABLE_SIZE:
-        raise AutomatonTooLargeError(f"{num_states} states times {num_counts} counts")
-    counts = np.arange(num_counts)[:, None] + weights[None, :]
-    over = (counts > top) & (counter.maximum is not None)
-    following = table.transitions[:, None, :] * num_counts + np.minimum(counts, top)[None, :, :]
-    following[(table.transitions[:, None, :] == DEAD) | over[None, :, :]] = DEAD
-    accepting = table.accepting[:, None] & (np.arange(num_counts) >= counter.minimum)[None, :]
-    accepting[DEAD] = False
-    return _Table(
-        following.reshape(-1, len(weights)), accepting.reshape(-1), table.start * num_counts
-    )
-
-
-def _with_start(table: _Table, allow_empty: bool) -> _Table:
-    """Add a start state that nothing leads back to, so that the empty text can be allowed or not by itself."""
-    transitions = np.vstack((table.transitions, table.transitions[table.start]))
-    return _Table(transitions, np.append(table.accepting, allow_empty), len(table.accepting))
-
-
-def _reachable(table: _Table) -> _Table:
-    """Keep the dead state and what the start leads to, the start as state 1."""
-    reached = np.zeros(len(table.accepting), dtype=bool)
-    frontier = np.array([table.start])
-    while len(frontier):
-        reached[frontier] = True
-        following = np.unique(table.transitions[frontier])
-        frontier = following[~reached[following]]
-    reached[[DEAD, table.start]] = False
-    order = np.concatenate(([DEAD, table.start], np.flatnonzero(reached)))
-    number = np.zeros(len(reached), dtype=np.int64)
-    number[order] = np.arange(len(order))
-    return _Table(number[table.transitions[order]], table.accepting[order], START)
-
-
-def _minimal(table: _Table) -> _Table:
-    """Merge states with the same future (Moore's algorithm); those without one become the dead state."""
-    block = table.accepting.astype(np.int64)
-    num_blocks = 1 + int(block.any())
-    while True:
-        signature = np.column_stack((block, block[table.transitions]))
-        _, first, block = np.unique(signature, axis=0, return_index=True, return_inverse=True)
-        block = block.reshape(-1)
-        if len(first) == num_blocks:
-            break
-        num_blocks = len(first)
-    if block[START] == block[DEAD]:
-        raise LanguageEmptyError("no text leads to the end")
-    rest = [number for number in range(num_blocks) if number not in (block[DEAD], block[START])]
-    order = np.array([block[DEAD], block[START], *rest])
-    number = np.zeros(num_blocks, dtype=np.int64)
-    number[order] = np.arange(num_blocks)
-    return _Table(
-        number[block[table.transitions[first[order]]]], table.accepting[first[order]], START
-    )
-
-
-def _with_pad(table: _Table, token_class: NDArray[np.int64], pad_token_id: int) -> TokenAutomaton:
+def _with_pad(
+    table: Table, token_class: NDArray[np.int64], vocabulary: Vocabulary
+) -> TokenAutomaton:
     """Add the dead class, the class of PAD and the state that absorbs it."""
     num_states, num_live = table.transitions.shape
     if num_states + 1 > MAX_STATES or (num_states + 1) * (num_live + 2) > MAX_TABLE_SIZE:
@@ -275,7 +233,7 @@ def _with_pad(table: _Table, token_class: NDArray[np.int64], pad_token_id: int) 
     transitions[:-1, -1] = np.where(table.accepting, num_states, DEAD)
     transitions[-1, -1] = num_states
     classes = token_class.astype(np.int16)
-    classes[pad_token_id] = num_live + 1
+    classes[vocabulary.tokenizer.pad_token_id] = num_live + 1
     sizes = np.bincount(classes, minlength=num_live + 2).astype(np.int32)
     sizes[DEAD] = 0
     return TokenAutomaton(transitions, np.append(table.accepting, True), classes, sizes)

@@ -9,18 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.diffusion.automata import (
-    AutomatonTooLargeError,
-    Counter,
-    LanguageEmptyError,
-    TokenAutomaton,
-    build_automaton,
-)
+from inference.diffusion.automata import TokenAutomaton, build_automaton, sequence_automaton
 from inference.diffusion.schema import SchemaError
 from inference.diffusion.schema.keywords import MAX_SLOT_TOKENS
 from inference.diffusion.schema.languages import Choices, Empty, Regular
 from inference.diffusion.schema.plan import Slot
-from inference.diffusion.schema.regex import literal
+from inference.diffusion.token_tables import AutomatonTooLargeError, Counter, LanguageEmptyError
 from inference.diffusion.vocabulary import Tokenizer, Vocabulary
 
 CHARACTERS_PER_TOKEN = 3.2  # English speech runs at 4; names and prices need the room
@@ -59,6 +53,7 @@ class SlotCompiler:
         self.tokenizer = tokenizer
         self.vocabulary = Vocabulary(tokenizer)
         self._choices: dict[Choices, ChoiceTable] = {}
+        self._listed: dict[Choices, TokenAutomaton] = {}
         self._automata: dict[tuple[str, bool, Counter | None], TokenAutomaton] = {}
 
     def table(self, slot: Slot) -> tuple[SlotTable, int]:
@@ -73,13 +68,16 @@ class SlotCompiler:
         num_tokens = self._num_tokens(slot)
         if num_tokens > MAX_SLOT_TOKENS:
             raise SchemaError(slot.at, "enum", f"use values of at most {MAX_SLOT_TOKENS} tokens")
+        keyword = "enum" if isinstance(slot.language, Choices) else "pattern"
         try:
             automaton = self._automaton(slot.language)
         except AutomatonTooLargeError as error:
-            instead = f"its automaton has {error}; use a simpler pattern, or a lower maxLength"
-            raise SchemaError(slot.at, "pattern", instead) from error
+            instead = (
+                f"its automaton has {error}; use a simpler pattern, a lower maxLength, fewer values"
+            )
+            raise SchemaError(slot.at, keyword, instead) from error
         except LanguageEmptyError as error:
-            raise SchemaError(slot.at, "pattern", f"{error}; use characters it has") from error
+            raise SchemaError(slot.at, keyword, f"{error}; use characters it has") from error
         if not automaton.can_fill(num_tokens):
             instead = f"no value fits in {num_tokens} tokens; raise it, or lower minLength"
             raise SchemaError(slot.at, "x-slot-tokens", instead)
@@ -102,22 +100,22 @@ class SlotCompiler:
         return self._choices[language]
 
     def _automaton(self, language: Regular | Choices) -> TokenAutomaton:
-        counter = None
         if isinstance(language, Choices):
-            regex = f"(?:{'|'.join(literal(text) for text in language.texts if text)})"
-            allow_empty = "" in language.texts
-        else:
-            regex, allow_empty = language.regex, language.empty is not Empty.REFUSED
-            if (
-                language.counted and language.free_text
-            ):  # the leading space counts, the cut is later
-                counter = Counter(language.min_length + 1, None)
-            elif language.counted:
-                counter = Counter(language.min_length, language.max_length)
-        key = (regex, allow_empty, counter)
+            if language not in self._listed:
+                ids = [self.tokenizer.encode(text) for text in language.texts if text]
+                self._listed[language] = sequence_automaton(
+                    ids, self.vocabulary, allow_empty="" in language.texts
+                )
+            return self._listed[language]
+        counter = None
+        if language.counted and language.free_text:  # the leading space counts, the cut is later
+            counter = Counter(language.min_length + 1, None)
+        elif language.counted:
+            counter = Counter(language.min_length, language.max_length)
+        key = (language.regex, language.empty is not Empty.REFUSED, counter)
         if key not in self._automata:
             self._automata[key] = build_automaton(
-                regex, self.vocabulary, allow_empty=allow_empty, counter=counter
+                key[0], self.vocabulary, allow_empty=key[1], counter=counter
             )
         return self._automata[key]
 

@@ -17,8 +17,8 @@ WRITABLE: Ranges = (
     (0xF900, 0xFFFD),
     (0x10000, 0x3FFFF),
 )
-"""What a slot may hold inside quotes: no control character (line separators and changes of direction among them), quote,
-backslash or surrogate, nothing for private use and nothing above the planes that Unicode has filled."""
+"""What a slot may hold inside quotes: no control character (line separators and changes of direction among them),
+quote, backslash or surrogate, nothing for private use and nothing above the planes that Unicode has filled."""
 
 DIGITS: Ranges = ((0x30, 0x39),)
 WORD: Ranges = ((0x30, 0x39), (0x41, 0x5A), (0x5F, 0x5F), (0x61, 0x7A))

@@ -22,6 +22,5 @@ FORMATS = {
     "email": f"[a-z0-9]+(?:[._+-][a-z0-9]+)*@(?:{_LABEL}\\.)+[a-z]{{2,}}",
     "uuid": "[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}",
 }
-"""Format to regex. Times are whole seconds with a zone; e-mail addresses and uuids are lower case."""
-
-MAX_EMAIL_LENGTH = 64  # RFC 5321 allows 254, but a longer one would not be read out on a call
+"""Format to regex. Times are whole seconds with a zone; e-mail addresses and uuids are
+lower case, and addresses only as long as their slot and maxLength allow."""

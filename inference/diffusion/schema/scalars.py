@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.formats import FORMATS, MAX_EMAIL_LENGTH
+from inference.diffusion.schema.formats import FORMATS
 from inference.diffusion.schema.keywords import BY_TYPE, Schema, refuse_unknown
 from inference.diffusion.schema.languages import MAX_SCORED_CHOICES
 from inference.diffusion.schema.numbers import (
@@ -34,6 +34,7 @@ MAX_TURN = 999
 """Highest turn that an evidence slot can cite: three digits, more turns than any prompt holds."""
 
 MAX_PATTERN_SIZE = 512  # automaton positions; a uuid has 36
+MAX_WRITTEN_OUT = 16  # a set repeated more often is counted; beside others it must be written out
 MAX_COUNTED_LENGTH = 64  # a slot has at most 64 tokens, and the counter one state per character
 
 
@@ -178,8 +179,6 @@ def _strings(schema: Schema, at: str) -> Alternative:
     if "format" in schema:
         if schema["format"] not in FORMATS:
             raise SchemaError(at, "format", f"supported: {', '.join(FORMATS)}; or use pattern")
-        if schema["format"] == "email":
-            high = min(high or MAX_EMAIL_LENGTH, MAX_EMAIL_LENGTH)
         tree = parse(FORMATS[schema["format"]])
     elif "pattern" in schema:
         try:
@@ -194,13 +193,14 @@ def _strings(schema: Schema, at: str) -> Alternative:
 
 def _regular_strings(tree: Regex, low: int, high: int | None, keyword: str, at: str) -> Strings:
     match tree:
-        case Repeat(Chars(), fewest, most) if most is not None:  # counted, however high it counts
-            tree = Repeat(tree.part, 0, None)
+        case Repeat(Chars() as part, fewest, int() as most) if most > MAX_WRITTEN_OUT:
+            tree = Repeat(part, 0, None)
             low, high = max(low, fewest), most if high is None else min(high, most)
     if size(tree) > MAX_PATTERN_SIZE:
         raise SchemaError(at, keyword, "use * and minLength, maxLength for long repetitions")
     shortest, longest = lengths(tree)
-    if (longest is not None and longest < low) or (high is not None and shortest > high):
+    too_long = longest is not None and longest < low
+    if too_long or (high is not None and high < max(shortest, low)):
         raise SchemaError(at, "minLength" if high is None else "maxLength", f"fit it to {keyword}")
     counted = shortest < low or (high is not None and (longest is None or longest > high))
     if counted and max(low, shortest) > MAX_COUNTED_LENGTH:
