@@ -90,13 +90,14 @@ def _seek(start_s: float) -> int:
 
 def score(model: WhisperModel, recordings: Iterable[KnownRecording]) -> SpeechScore:
     """Word, figure and name errors of the model over recordings."""
-    audio_seconds = 0.0
+    audio_seconds = work_seconds = 0.0
     pairs: list[tuple[str, str]] = []
-    started = time.perf_counter()
     for recording in recordings:
+        started = time.perf_counter()
         pairs += transcribe_turns(model, recording)
+        work_seconds += time.perf_counter() - started
         audio_seconds += recording.audio.size / _SAMPLE_RATE
-    return SpeechScore(count_errors(pairs), audio_seconds, time.perf_counter() - started)
+    return SpeechScore(count_errors(pairs), audio_seconds, work_seconds)
 
 
 def heard_in_nothing(model: WhisperModel, samples: np.ndarray) -> str:

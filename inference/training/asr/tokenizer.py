@@ -35,7 +35,7 @@ SPECIALS: Final = (
 NUM_TIMESTAMPS: Final = 1_501
 TIMESTAMP_SECONDS: Final = 0.02
 
-_PIECES: Final = r"[:/#]\d+|@[A-Za-z]+| ?\$| ?\d| ?[A-Za-z]+(?:'[A-Za-z]+)*| ?[^\sA-Za-z\d]+|\s+"
+_PIECES: Final = r" ?[:/#]\d+|@[A-Za-z]+| ?\$| ?\d| ?[A-Za-z]+(?:'[A-Za-z]+)*| ?[^\sA-Za-z\d]+|\s+"
 
 
 def _byte_symbols() -> dict[int, str]:
