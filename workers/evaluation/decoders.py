@@ -74,8 +74,10 @@ def _answer(result: BranchResult) -> Answer:
 class ReferenceDecoder:
     """The plain decoder, with slots that may hold any text: what a checkpoint can do without the engine."""
 
-    def __init__(self, checkpoint: str | Path, *, device: str = "cpu") -> None:
+    def __init__(self, checkpoint: str | Path, *, device: str = "auto") -> None:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError."""
+        if device == "auto":
+            device = "cuda" if torch.cuda.is_available() else "cpu"
         self._directory = resolve_checkpoint(checkpoint)
         self._config = LladaConfig.load(self._directory)
         self._tokenizer = DiffusionTokenizer.load(self._directory, self._config)

@@ -28,7 +28,7 @@ MIN_OVERLAP = 0.5  # of the shorter of two turns: less is the padding of voice a
 
 def compare_audio_with_text(heard: Sequence[HeardRecording], decode: Decode) -> list[SetReport]:
     """Three reports over calls that were spoken: read clean, heard, and by how much what was heard differs."""
-    calls = [recording.spoken.call for recording in heard]
+    calls = [recording.call for recording in heard]
     known = [call for call in calls if call is not None]
     if len(known) != len(calls):
         raise ValueError("a recording without its call has no records to compare with")
@@ -71,7 +71,7 @@ def decode_heard(
             expected=call.records,
             found={name: answer.value for name, answer in found.items()},
             turns=tuple(turn.text for turn in recording.transcript.turns),
-            facts=(*fact_texts(call), *(turn.text for turn in recording.spoken.turns)),
+            facts=(*fact_texts(call), *(turn.text for turn in recording.turns)),
             supporting_turns=_supporting_turns(call, recording),
         )
         for call, recording, found in zip(calls, heard, answers, strict=True)
@@ -85,7 +85,7 @@ def _supporting_turns(
     return {
         (scorecard, name): frozenset()
         if number is None
-        else heard_as(recording.spoken.turns[number - 1], recording.transcript)
+        else heard_as(recording.turns[number - 1], recording.transcript)
         for scorecard, name in fields_of("evidence")
         for number in [call.records[scorecard][name]]
     }

@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from analytics.evaluation import Bootstrap, Measure, WordErrors, ratio, word_errors
-from analytics.simulator.speech.render import AGENT_CHANNEL, CALLER_CHANNEL
+from analytics.simulator import SimulatedCall
+from analytics.simulator.speech.render import AGENT_CHANNEL, CALLER_CHANNEL, RenderedTurn
 from analytics.simulator.speech.wav import write_wav
 from analytics.transcript import Transcript
 from inference.speech import Recording, Utterance, read_recording
@@ -30,7 +31,8 @@ _ROLE_OF_CHANNEL: Mapping[int, str] = {AGENT_CHANNEL: "agent", CALLER_CHANNEL: "
 class HeardRecording:
     """What was made of a recording. `errors` are over both channels, each compared with what was said on it."""
 
-    spoken: SpokenRecording
+    call: SimulatedCall | None
+    turns: tuple[RenderedTurn, ...]  # as they were spoken
     transcript: Transcript
     errors: WordErrors
     audio_seconds: float
@@ -44,7 +46,8 @@ def hear(recording: SpokenRecording, transcribe: Transcribe) -> HeardRecording:
     utterances = transcribe(decoded.audio)
     seconds = time.perf_counter() - started
     return HeardRecording(
-        spoken=recording,
+        call=recording.call,
+        turns=recording.turns,
         transcript=to_transcript(decoded, utterances, AGENT_CHANNEL, "en"),
         errors=_errors(recording, utterances),
         audio_seconds=decoded.duration_ms / 1_000,

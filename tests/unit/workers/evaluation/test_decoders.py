@@ -1,32 +1,15 @@
-"""The reference decoder on a small untrained checkpoint: its effort, its order, and text that is no record."""
+"""Both decoders on a small untrained checkpoint: effort, order, records or none."""
 
 import shutil
 from pathlib import Path
 
-import pytest
-import torch
+import numpy as np
 
-from inference.diffusion.checkpoint import save_model
-from inference.diffusion.tokenizer import train_tokenizer
-from inference.training.dllm.start import embedded_config, fresh_model
-from workers.evaluation.decoders import ReferenceDecoder
+from workers.evaluation.decoders import EngineDecoder, ReferenceDecoder
 from workers.evaluation.text import decode_set
 from workers.evaluation.text_sets import TEXT_SETS, request_of
 
 CALLS = TEXT_SETS[0].calls(3)
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    directory = tmp_path_factory.mktemp("checkpoint")
-    torch.set_num_threads(1)
-    texts = [text for call in CALLS for _, text in call.turns]
-    tokenizer = train_tokenizer(texts, vocab_size=400)
-    config = embedded_config(tokenizer, d_model=16, n_layers=1, n_heads=2, mlp_hidden_size=16)
-    model = fresh_model(config, seed=1, device=torch.device("cpu"))
-    save_model(directory, config, model.state_dict())
-    tokenizer.save(directory, max_length=config.max_sequence_length)
-    return directory
 
 
 def test_effort_follows_the_threshold(checkpoint: Path):
@@ -67,3 +50,17 @@ def test_fingerprint_follows_the_weights(checkpoint: Path, tmp_path: Path):
     assert ReferenceDecoder(same).fingerprint(0.9) == fingerprint
     assert ReferenceDecoder(other).fingerprint(0.9) != fingerprint
     assert ReferenceDecoder(checkpoint).fingerprint(None) != fingerprint
+
+
+def test_the_engine_gives_records_even_untrained(checkpoint: Path):
+    decoded = decode_set(CALLS, EngineDecoder(checkpoint, device="cpu").at(0.0))
+    measures = decoded.measures()
+    for name in ("valid.summary", "valid.sentiment", "valid.lead_score"):
+        assert measures[name].statistic(np.ones((1, len(CALLS))))[0] == 1.0
+    assert {answer.num_steps for call in decoded.answers for answer in call.values()} == {1}
+
+
+def test_engine_fingerprints_tell_thresholds_apart(checkpoint: Path):
+    decoder = EngineDecoder(checkpoint, device="cpu")
+    assert decoder.fingerprint(0.9) == decoder.fingerprint(0.9)
+    assert decoder.fingerprint(0.9) != decoder.fingerprint(None)
