@@ -33,6 +33,7 @@ from workers.report.tables import render_calls, render_report
 from workers.settings import Settings, load_settings
 
 SOURCE = "demo"
+RECORDINGS = files("workers").joinpath("demo", "recordings")
 _POLL_S = 0.5
 # No call of the demo takes a minute on two cores; nothing at all in so long means that something is broken.
 _PATIENCE_S = 300
@@ -50,8 +51,7 @@ def command() -> None:
     settings = load_settings()
     out = console()
     with contextlib.ExitStack() as stack:
-        recordings = stack.enter_context(as_file(files("workers").joinpath("demo", "recordings")))
-        manifest = recordings / "manifest.csv"
+        manifest = stack.enter_context(as_file(RECORDINGS)) / "manifest.csv"
         if not manifest.is_file():
             raise CommandError(f"the demo's recordings are missing: there is no {manifest}")
         with out.status(f"Starting servers and workers in {settings.data_dir} …"):

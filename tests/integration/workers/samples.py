@@ -40,11 +40,6 @@ def add_scored_call(
     score: int = 85,
 ) -> int:
     """Store a call that went through both stages, and return its id."""
-    results: dict[str, Any] = {
-        "summary": a_summary(summary=summary),
-        "sentiment": a_sentiment(*moods, overall=moods[1]),
-        "lead_score": a_lead(score, "hot" if score >= 70 else "cold"),
-    }
     with database.unit_of_work() as session:
         call_id = make_call(
             session,
@@ -55,6 +50,25 @@ def add_scored_call(
             direction="inbound",
             metadata={"clinic": "north"},
         )
+    score_call(database, call_id, summary=summary, moods=moods, score=score)
+    return call_id
+
+
+def score_call(
+    database: Database,
+    call_id: int,
+    *,
+    summary: str = "Books a cut for Friday at nine.",
+    moods: tuple[str, str] = ("neutral", "positive"),
+    score: int = 85,
+) -> None:
+    """Do what the two stages do for a call that is recorded."""
+    results: dict[str, Any] = {
+        "summary": a_summary(summary=summary),
+        "sentiment": a_sentiment(*moods, overall=moods[1]),
+        "lead_score": a_lead(score, "hot" if score >= 70 else "cold"),
+    }
+    with database.unit_of_work() as session:
         recording = calls.recordings_of(session, [call_id])[call_id]
         calls.record_facts(session, recording.id, FACTS)
         transcript_id = make_transcript(session, call_id)
@@ -71,14 +85,13 @@ def add_scored_call(
                     transcript_id,
                     card.id,
                     "ok",
-                    fingerprint=f"{card.name} of {external_id}",
+                    fingerprint=f"{card.name} of {call_id}",
                     provenance={},
                     result=results[card.name],
                     evidence=evidence_for(results[card.name]),
                 ),
             )
         queue.finish(session, lease.token, lease.jobs[0].id)
-    return call_id
 
 
 def rows(database: Database, query: str) -> list[tuple[Any, ...]]:
