@@ -1,6 +1,8 @@
 """`aftercall eval` and `python -m workers.evaluation` on a small untrained checkpoint."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -99,7 +101,7 @@ def test_the_bare_command_needs_no_settings(checkpoint: Path, capsys: pytest.Cap
             "--steps-calls",
             "0",
             "--threshold",
-            "0.01",
+            "1e-6",
             "--reference",
         ]
     )
@@ -107,3 +109,19 @@ def test_the_bare_command_needs_no_settings(checkpoint: Path, capsys: pytest.Cap
     assert report["settings"] == {"threshold": 1e-6, "decoder": "ReferenceDecoder"}
     assert len(report["text"]) == len(TEXT_SETS)
     assert report["steps"] == []
+
+
+def test_the_bare_command_imports_nothing_of_the_service():
+    code = "import sys, workers.evaluation.__main__; print(*{name.partition('.')[0] for name in sys.modules})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    service = {
+        "celery",
+        "db",
+        "faster_whisper",
+        "av",
+        "rich",
+        "sqlalchemy",
+        "transformers",
+        "typer",
+    }
+    assert not service & set(done.stdout.split())
