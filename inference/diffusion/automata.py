@@ -35,7 +35,7 @@ from inference.diffusion.token_tables import (
 from inference.diffusion.vocabulary import Vocabulary
 
 MAX_COUNTED_STATES = 256  # states times counts up to which parts of characters are counted too
-_END = b"\0"
+_END = b"\0"  # ends every text; no text holds it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -140,6 +140,8 @@ def _reduced(
 ) -> tuple[Table, NDArray[np.int64]]:
     """The smallest table of the same language but for the empty text, and the new class of every column."""
     smallest = minimal(reachable(with_start(table, allow_empty)))
+    if (smallest.transitions[START] == DEAD).all():
+        raise LanguageEmptyError("the tokenizer can write no text of it")
     later = np.concatenate(([DEAD], merge_columns(smallest)))
     return smallest, later[classes]
 
@@ -203,22 +205,21 @@ def _run_tokens(regex: str, pieces: list[bytes]) -> Table:
     The regex crate stops at the first alternative that matches, so `a|ab` alone would never give `ab`. Here a byte that
     no text holds ends every match, and no alternative is the beginning of another one.
     """
-    end, out_of_reach = len(pieces), len(pieces) + 1
-    ids = {piece: [i] for i, piece in enumerate([*pieces, _END])}
-    try:
-        index = Index(f"(?:{regex})\\x00", OutlinesVocabulary(out_of_reach, ids))
-    except ValueError as error:
-        raise LanguageEmptyError(f"the tokenizer can write no text of {regex}") from error
+    # All bytes are run too, as outlines-core refuses a vocabulary that leaves any state without a way on.
+    known = set(pieces)
+    extra = [bytes([byte]) for byte in range(256) if bytes([byte]) not in known]
+    columns = {piece: [column] for column, piece in enumerate([*pieces, *extra])}
+    index = Index(f"(?:{regex})\\x00", OutlinesVocabulary(len(columns), columns))
     following = index.get_transitions()
-    states = {state: number for number, state in enumerate(following, START)}
-    if len(states) * end > MAX_RAW_SIZE:
-        raise AutomatonTooLargeError(f"{len(states)} states")
-    transitions = np.zeros((len(states) + 1, end + 2), dtype=np.int64)
+    number = {state: i for i, state in enumerate(following, START)}
+    if len(number) * len(columns) > MAX_RAW_SIZE:
+        raise AutomatonTooLargeError(f"{len(number)} states")
+    transitions = np.zeros((len(number) + 1, len(columns) + 1), dtype=np.int64)
     for state, targets in following.items():
-        columns = np.fromiter(targets.keys(), dtype=np.int64, count=len(targets))
-        transitions[states[state], columns] = [states[target] for target in targets.values()]
-    accepting = transitions[:, end] != DEAD
-    return Table(transitions[:, :end], accepting, states[index.get_initial_state()])
+        reached = [number[target] for target in targets.values()]
+        transitions[number[state], list(targets.keys())] = reached
+    accepting = transitions[:, columns[_END][0]] != DEAD
+    return Table(transitions[:, : len(pieces)], accepting, number[index.get_initial_state()])
 
 
 def _with_pad(

@@ -162,7 +162,7 @@ class _Parser:
                 return Chars(complement(((10, 10), (13, 13), (0x2028, 0x2029))))
             case "\\":
                 return Chars(self.escape())
-            case "*" | "+" | "?":
+            case "*" | "+" | "?" | "{":
                 raise RegexError(f"'{character}' with nothing before it")
             case _:
                 return Chars(((ord(character), ord(character)),))

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
+from inference.diffusion.schema.determinism import needs_more_states
 from inference.diffusion.schema.errors import SchemaError
 from inference.diffusion.schema.formats import FORMATS
 from inference.diffusion.schema.keywords import BY_TYPE, Schema, refuse_unknown
@@ -33,7 +34,7 @@ from inference.diffusion.schema.values import Scalar, same_value
 MAX_TURN = 999
 """Highest turn that an evidence slot can cite: three digits, more turns than any prompt holds."""
 
-MAX_PATTERN_SIZE = 512  # automaton positions; a uuid has 36
+MAX_PATTERN_SIZE = 512  # positions and states of its automaton; a date and time has 86
 MAX_WRITTEN_OUT = 16  # a set repeated more often is counted; beside others it must be written out
 MAX_COUNTED_LENGTH = 64  # a slot has at most 64 tokens, and the counter one state per character
 
@@ -198,6 +199,9 @@ def _regular_strings(tree: Regex, low: int, high: int | None, keyword: str, at: 
             low, high = max(low, fewest), most if high is None else min(high, most)
     if size(tree) > MAX_PATTERN_SIZE:
         raise SchemaError(at, keyword, "use * and minLength, maxLength for long repetitions")
+    if needs_more_states(tree, MAX_PATTERN_SIZE):
+        instead = "write it so that each character tells how to go on: its automaton is too large"
+        raise SchemaError(at, keyword, instead)
     shortest, longest = lengths(tree)
     too_long = longest is not None and longest < low
     if too_long or (high is not None and high < max(shortest, low)):
