@@ -65,11 +65,12 @@ def reduce_tile(
         start = tl.load(p_cell_start + i_cell)
         end = tl.load(p_cell_start + i_cell + 1)
         inside = (column >= start) & (column < end)
-        # `logits` is masked anew for each use: a masked copy would need as many registers again, and spill.
+        # `logits` is masked anew for each use, and not scaled by itself: a tile of 128 x 256 fills half the registers,
+        # so another tile, kept beside it or moved out of this loop by the compiler, would spill.
         score = tl.max(tl.where(inside, logits, float("-inf")), 1)
         is_best = inside & (logits == score[:, None])
         best = tl.min(tl.where(is_best, column, NO_COLUMN), 1)
-        spread = tl.exp2(logits * LOG2_E - (score * LOG2_E)[:, None])
+        spread = tl.exp2((logits - score[:, None]) * LOG2_E)
         total = tl.sum(tl.where(inside, spread, 0.0), 1)
         o_out = tl.load(p_cell_slot + i_cell) * num_rows + i_row
         tl.store(p_score + o_out, score, mask=m_row)

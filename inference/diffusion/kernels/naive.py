@@ -108,6 +108,7 @@ class Commit:
 
 def commit(
     tokens: Tensor,
+    token_confidence: Tensor,
     confidence: Tensor,
     choice: Tensor,
     position: Tensor,
@@ -124,6 +125,7 @@ def commit(
 
     Args:
         tokens: integer `[num_tokens]`, the token buffer of all canvases; written at the chosen positions.
+        token_confidence: float32 `[num_tokens]`, likewise.
         confidence: float `[num_rows]`, of the masked positions, canvas after canvas.
         choice: integer `[num_rows]`, the token to write.
         position: integer `[num_rows]`, where in `tokens`, ascending within a canvas.
@@ -151,6 +153,7 @@ def commit(
         chosen = rows[order[:count]]
         is_committed[chosen] = True
         tokens[position[chosen].long()] = choice[chosen].to(tokens.dtype)
+        token_confidence[position[chosen].long()] = value[order[:count]]
     num_rows = offsets.diff()
     written = torch.stack(
         [part.sum() for part in is_committed[: bounds[-1]].split(num_rows.tolist())]
