@@ -41,12 +41,22 @@ def built_in_branches() -> tuple[BranchSpec, ...]:
     return tuple(BranchSpec(card.name, card.instructions, card.schema) for card in BUILT_IN)
 
 
-def simulated_examples(seed: int) -> Examples:
-    """The training stream: simulated calls, most of them with recognition errors, never the same call twice."""
+def simulated_examples(seed: int, *, patterns_per_act: int | None = None) -> Examples:
+    """The training stream: simulated calls, most of them with recognition errors, never the same call twice.
+
+    `patterns_per_act` narrows the language, to learn what each further wording is worth.
+    """
 
     def stream(shard: int, num_shards: int) -> Iterator[Mapping[str, Any]]:
         random = Random(f"noise {seed} {shard}")
-        for call in simulate(seed, mono=MONO_SHARE, shard=shard, num_shards=num_shards):
+        calls = simulate(
+            seed,
+            mono=MONO_SHARE,
+            patterns_per_act=patterns_per_act,
+            shard=shard,
+            num_shards=num_shards,
+        )
+        for call in calls:
             example = call.to_json()
             if random.random() < NOISY_SHARE:
                 heard = add_noise(
@@ -114,7 +124,9 @@ def train(arguments: argparse.Namespace) -> None:
         save_every_s=arguments.save_every,
     )
     examples = (
-        jsonl_examples(arguments.data) if arguments.data else simulated_examples(arguments.seed)
+        jsonl_examples(arguments.data)
+        if arguments.data
+        else simulated_examples(arguments.seed, patterns_per_act=arguments.patterns_per_act)
     )
     fresh: tuple[LladaConfig, DiffusionTokenizer] | None = None
     if arguments.from_checkpoint is None:
@@ -167,6 +179,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--lora-rank", type=int, help="train adapters of this rank instead of the weights"
+    )
+    options.add_argument(
+        "--patterns-per-act", type=int, help="use so many wordings of each act of the simulator"
     )
     options.add_argument("--rows", type=int, default=8)
     options.add_argument("--row-length", type=int, default=8192)
