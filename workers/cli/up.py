@@ -17,6 +17,7 @@ def command() -> None:
 
     settings = load_settings()
     configure_logging(logging.INFO)
+    logging.getLogger("alembic").setLevel(logging.WARNING)  # its news are its own inner life
     logs = settings.data_dir / "logs"
     console(stderr=True).print(
         Text(f"Starting. Ctrl-C stops everything; workers write to {logs}"), soft_wrap=True
