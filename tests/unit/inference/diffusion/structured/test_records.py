@@ -1,0 +1,88 @@
+"""The guarantee: whatever the logits and whatever is committed when, every record is valid."""
+
+import json
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from analytics.records import LeadFeatures, Sentiment, Summary
+from inference.diffusion.random_records import random_records
+from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.slot_groups import TableStore
+
+BATCH_SIZES = (1, 2, 7, 64)
+NUM_ROUNDS = 2
+
+
+def exact(value):
+    """Decimals as written: `multipleOf: 0.1` is about tenths, not about their nearest binary fractions."""
+    return json.loads(json.dumps(value), parse_float=Decimal)
+
+
+def validator(schema):
+    checker = Draft202012Validator.FORMAT_CHECKER
+    return Draft202012Validator(exact(schema), format_checker=checker)
+
+
+@pytest.mark.parametrize("name", ["tokenizer", "crossing_tokenizer"])
+def test_random_logits_give_valid_records_for_every_schema(request, schemas, name):
+    tokenizer = request.getfixturevalue(name)
+    assert len(schemas) >= 60
+    scaffolds = [
+        compile_scaffold(schema, tokenizer, instructions="Read.", name=name, num_turns=7)
+        for name, schema in schemas.items()
+    ]
+    validators = {name: validator(schema) for name, schema in schemas.items()}
+    store = TableStore(len(tokenizer.token_bytes), "cpu")
+    checked = Counter()
+    for number in range(NUM_ROUNDS):
+        start, rest = 0, scaffolds
+        while rest:
+            size = BATCH_SIZES[(start + number) % len(BATCH_SIZES)]
+            batch, rest, start = rest[:size], rest[size:], start + 1
+            records = random_records(batch, seed=1000 * number + start, store=store)
+            for scaffold, record in zip(batch, records, strict=True):
+                errors = list(validators[scaffold.name].iter_errors(exact(record.value)))
+                assert not errors, (scaffold.name, record.value, errors[0].message)
+                assert all(0 < sure <= 1 for sure in record.confidence.values())
+                checked[scaffold.name] += 1
+    assert set(checked) == set(schemas)
+
+
+@pytest.mark.parametrize("num_turns", [0, 1, 40])
+def test_the_built_in_records_pass_their_models(tokenizer, num_turns):
+    models = (Summary, Sentiment, LeadFeatures)
+    scaffolds = [
+        compile_scaffold(
+            model.model_json_schema(),
+            tokenizer,
+            instructions="Read.",
+            name=model.__name__,
+            num_turns=num_turns,
+        )
+        for model in models
+    ]
+    for seed in range(6):
+        for model, record in zip(models, random_records(scaffolds, seed=seed), strict=True):
+            validated = model.model_validate_json(json.dumps(record.value))
+            assert validated.model_dump(mode="json", exclude={"score", "tier"}) | record.value
+            cited = {value for key, value in record.value.items() if key.endswith("_turn")}
+            assert all(turn is None or 1 <= turn <= num_turns for turn in cited)
+
+
+def test_free_text_is_writable_and_keeps_its_lengths(tokenizer):
+    schema = {
+        "type": "object",
+        "properties": {"a": {"type": "string", "minLength": 8, "maxLength": 24}},
+        "required": ["a"],
+    }
+    scaffold = compile_scaffold(schema, tokenizer, instructions="", name="x", num_turns=0)
+    for seed in range(10):
+        for record in random_records([scaffold] * 4, seed=seed):
+            text = record.value["a"]
+            assert 8 <= len(text) <= 24
+            assert not any(character in '"\\' or ord(character) < 32 for character in text)
+            assert "  " not in text
+            assert not text.startswith(" ")
