@@ -254,6 +254,14 @@ def sweep(session: Session, *, policy: QueuePolicy = QueuePolicy()) -> tuple[Mov
     return _moved(rows.all())
 
 
+def expire_all(session: Session) -> frozenset[int]:
+    """End every lease, for the next sweep to collect, and return the ids of the jobs.
+
+    Only for who knows that no worker is left: the owner of an embedded database.
+    """
+    return frozenset(session.execute(_SQL["expire_all"]).scalars())
+
+
 def due(session: Session) -> tuple[Due, ...]:
     """What waits, by stage."""
     return tuple(

@@ -16,6 +16,7 @@ from analytics.evidence import locate
 from analytics.lead_score import LEAD_RULE
 from analytics.scorecards import BUILT_IN
 from db import queue
+from db.errors import LeaseLostError
 from db.queue import ClaimedJob, Lease
 from db.repository import runs, scorecards, transcripts
 from db.repository.runs import NewRun, Result, ScoredLead, StoredEvidence
@@ -23,6 +24,10 @@ from db.repository.scorecards import StoredScorecard
 from db.repository.transcripts import StoredTranscript
 from db.session import Database
 from inference.diffusion import BranchResult, BranchSpec, CallRequest, DiffusionEngine
+from inference.diffusion.checkpoint import CheckpointError
+from inference.diffusion.config import ConfigError
+from inference.diffusion.tokenizer import TokenizerError
+from workers.errors import ModelUnavailableError
 from workers.fingerprints import code_version, fingerprint
 from workers.settings import Settings
 
@@ -33,13 +38,18 @@ _MODELS = {scorecard.name: scorecard.record for scorecard in BUILT_IN}
 
 @cache
 def analyzer(database: Database, settings: Settings) -> Analyzer:
-    """This process's analyzer; the model is loaded once."""
-    engine = DiffusionEngine.load(
-        settings.dllm_model,
-        device=settings.dllm_device,
-        threshold=settings.commit_threshold,
-        max_batch_tokens=settings.max_batch_tokens,
-    )
+    """This process's analyzer; the model is loaded once. Raises ModelUnavailableError."""
+    try:
+        engine = DiffusionEngine.load(
+            settings.dllm_model,
+            device=settings.dllm_device,
+            threshold=settings.commit_threshold,
+            max_batch_tokens=settings.max_batch_tokens,
+        )
+    except (CheckpointError, ConfigError, TokenizerError) as error:
+        raise ModelUnavailableError(
+            f"cannot load the analysis model {settings.dllm_model!r} (AFTERCALL_DLLM_MODEL): {error}"
+        ) from error
     return Analyzer(database, settings, engine)
 
 
@@ -50,6 +60,10 @@ class _OpenCall:
     job: ClaimedJob
     transcript: StoredTranscript
     missing: dict[str, StoredScorecard] = field(default_factory=dict)
+
+
+class NothingToAnalyzeError(Exception):
+    """A job without a transcript or without a promoted scorecard: whoever asked for it did so too early."""
 
 
 class Analyzer:
@@ -67,11 +81,10 @@ class Analyzer:
             for call in list(open_calls.values()):
                 if call.missing and not call.transcript.transcript.is_empty:
                     self._engine.add(_request(call))
-                    continue
-                nothing_said = self._nothing_said(call)
-                call.missing.clear()
-                self._store(lease, call, nothing_said)
-                del open_calls[call.job.call_id]
+                else:
+                    nothing_said = self._nothing_said(call)
+                    call.missing.clear()
+                    self._store(lease, call, nothing_said)
             self._run(lease, open_calls)
         finally:
             self._engine.clear()
@@ -81,9 +94,12 @@ class Analyzer:
             found = transcripts.current_transcripts(session, [job.call_id for job in lease.jobs])
             open_calls = {}
             for job in lease.jobs:
+                wanted = scorecards.promoted(session, job.scorecards)
+                if job.call_id not in found or not wanted:
+                    lacks = "promoted scorecard" if job.call_id in found else "transcript"
+                    raise NothingToAnalyzeError(f"call {job.call_id}: there is no {lacks}")
                 transcript = found[job.call_id]
                 stored = runs.concluded_in_job(session, job.id, transcript.id)
-                wanted = scorecards.promoted(session, job.scorecards)
                 missing = {card.name: card for card in wanted if card.name not in stored}
                 open_calls[job.call_id] = _OpenCall(job, transcript, missing)
         return open_calls
@@ -119,15 +135,28 @@ class Analyzer:
         ]
 
     def _store(self, lease: Lease, call: _OpenCall, new_runs: list[NewRun]) -> None:
-        """Append runs; with the last one of the call its job is finished in the same transaction."""
-        with self._database.unit_of_work() as session:
-            queue.hold(session, lease.token, call.job.id)
-            for run in new_runs:
-                runs.store_run(session, run)
-            if not call.missing:
-                queue.finish(session, lease.token, call.job.id)
+        """Append runs; with the last one of the call its job is finished in the same transaction.
+
+        A call whose lease was lost is another worker's by now: its results are dropped, those of the others are not.
+        """
+        try:
+            with self._database.unit_of_work() as session:
+                queue.hold(session, lease.token, call.job.id)
+                for run in new_runs:
+                    runs.store_run(session, run)
+                if not call.missing:
+                    queue.finish(session, lease.token, call.job.id)
+        except LeaseLostError as error:
+            log.warning("lease lost, result discarded", call_id=call.job.call_id, error=str(error))
+            return
         for run in new_runs:
-            log.info("scored", call_id=run.call_id, run_status=run.status, error=run.error)
+            log.info(
+                "scored",
+                call_id=run.call_id,
+                scorecard=run.provenance["scorecard"],
+                run_status=run.status,
+                error=run.error,
+            )
 
     def _to_run(
         self, call: _OpenCall, card: StoredScorecard, result: BranchResult, *, engine_ms: float
@@ -186,7 +215,7 @@ def validate(card: StoredScorecard, value: Mapping[str, Any]) -> Result:
         assert isinstance(record, records.Summary | records.Sentiment)
         return record
     lead = LEAD_RULE.score(record)
-    return ScoredLead(record, lead.score, lead.tier, lead.reasons, str(lead.rule_version))
+    return ScoredLead(record, lead.score, lead.tier, lead.reasons, lead.rule_version)
 
 
 def evidence(result: BranchResult, stored: StoredTranscript) -> tuple[StoredEvidence, ...]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from celery import Celery
 from celery.signals import setup_logging
-from kombu import Queue
+from kombu import Exchange, Queue
 
 from workers.logs import configure_logging
 from workers.settings import settings
 
 QUEUES = ("transcribe", "analyze", "sweep")
+_EXCHANGE = Exchange("aftercall", type="direct")
 
 # Each limit is below the next, so that the gentler one always acts first: a task notices, is told, is killed, and only
-# then could a broker hand its message to another worker (RabbitMQ closes the channel at 1,800 s).
-DRAIN_SECONDS = 600
+# then could a broker hand its message to another worker (RabbitMQ closes the channel at 1,800 s). A drain claims
+# nothing more after two minutes, so that even its last job has 18 minutes.
+DRAIN_SECONDS = 120
 SOFT_TIME_LIMIT_S = 1200
 TIME_LIMIT_S = 1500
 VISIBILITY_TIMEOUT_S = 3600
@@ -21,9 +23,11 @@ VISIBILITY_TIMEOUT_S = 3600
 
 def create_app(broker_url: str | None) -> Celery:
     """The application on this broker; no result backend, since results are rows."""
-    app = Celery("aftercall", broker=broker_url, include=["workers.tasks"])
+    app = Celery("aftercall", broker=broker_url, include=["workers.tasks", "workers.stopping"])
     app.conf.update(
-        task_queues=[Queue(name) for name in QUEUES],
+        # each queue with a routing key of its own: by default all would share the default queue's, and every message
+        # would be delivered to every queue
+        task_queues=[Queue(name, _EXCHANGE, routing_key=name) for name in QUEUES],
         task_default_queue="sweep",
         task_routes={f"workers.tasks.{name}": {"queue": name} for name in QUEUES},
         task_acks_late=True,
@@ -38,6 +42,7 @@ def create_app(broker_url: str | None) -> Celery:
         worker_soft_shutdown_timeout=10,
         worker_hijack_root_logger=False,
         broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,  # a broker may be away for longer than Celery's patience
         broker_transport_options=_transport_options(broker_url),
         beat_schedule={
             "sweep": {

@@ -16,6 +16,7 @@ from db.errors import DatabaseUnavailableError, LeaseLostError
 from db.queue import Lease, QueuePolicy
 from db.session import Database
 from workers.leases import kept_alive
+from workers.stopping import WorkerStopping, interruptible, stop_requested
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +27,14 @@ class Claim:
 
     limit: int
     token_budget: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """What a drain did. `is_empty`: nothing was due any more when it ended."""
+
+    num_jobs: int
+    is_empty: bool
 
 
 def worker_name() -> str:
@@ -41,16 +50,16 @@ def drain(
     claim: Claim,
     policy: QueuePolicy,
     seconds: float,
-) -> int:
-    """Claim and work until nothing is due or `seconds` have passed. Returns the number of jobs claimed.
+) -> Drained:
+    """Claim and work until nothing is due, `seconds` have passed, or the worker is told to end.
 
     `work` finishes or fails each job of its lease itself. What it raises fails the batch as a whole: its members run
-    alone from then on, so that only the call that is at fault counts a failure. A database that is down ends the drain:
-    the leases expire and the jobs run when it is back.
+    alone from then on, so that only the call that is at fault counts a failure. A database that is down ends the drain
+    with DatabaseUnavailableError: the leases expire and the jobs run when it is back.
     """
     deadline = time.monotonic() + seconds
-    num_claimed = 0
-    while time.monotonic() < deadline:
+    num_jobs = 0
+    while time.monotonic() < deadline and not stop_requested():
         with database.unit_of_work() as session:
             lease = queue.claim(
                 session,
@@ -61,18 +70,22 @@ def drain(
                 policy=policy,
             )
         if lease is None:
-            break
-        num_claimed += len(lease.jobs)
+            return Drained(num_jobs, is_empty=True)
+        num_jobs += len(lease.jobs)
         _work_on(database, lease, work, policy)
-    return num_claimed
+    return Drained(num_jobs, is_empty=False)
 
 
 def _work_on(
     database: Database, lease: Lease, work: Callable[[Lease], None], policy: QueuePolicy
 ) -> None:
     try:
-        with kept_alive(database, lease, policy):
+        with kept_alive(database, lease, policy), interruptible():
             work(lease)
+    except WorkerStopping:
+        with database.unit_of_work() as session:
+            given_back = queue.release(session, lease.token, lease.ids)
+        log.info("stopping, gave work back", jobs=sorted(given_back))
     except LeaseLostError as error:
         log.warning("lease lost, result discarded", error=str(error))
     except DatabaseUnavailableError:

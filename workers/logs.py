@@ -7,6 +7,15 @@ import sys
 
 import structlog
 
+# These tell of every look at the schema, every wake-up, every sweep and every channel; what matters of it we log.
+_TALKATIVE = (
+    "alembic.runtime.migration",
+    "celery.app.trace",
+    "celery.beat",
+    "celery.worker.strategy",
+    "faster_whisper",
+)
+
 
 def configure_logging(level: int = logging.INFO) -> None:
     """Send structlog's and the standard library's records through one JSON formatter."""
@@ -35,3 +44,5 @@ def configure_logging(level: int = logging.INFO) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    for name in _TALKATIVE:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import signal
 import subprocess
@@ -17,18 +16,20 @@ from typing import IO
 
 import structlog
 
-from db import migrate
+from db import queue as jobs
 from db.session import Database
 from workers.celery_app import QUEUES
 from workers.local.servers import Urls, open_servers
+from workers.processors import threads_per_worker
 from workers.settings import PREFIX, Settings
+from workers.upgrade import bring_up_to_date, register_built_in
 
 log = structlog.get_logger(__name__)
 # A worker that dies at once, again and again, has a cause that a restart does not cure: wait longer each time.
 RESTART_PAUSE_S = 1.0
 RESTART_PAUSE_CAP_S = 60.0
 STEADY_AFTER_S = 60.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 20.0  # workers give back what they cannot finish in 8 s (workers.stopping)
 POLL_S = 0.2
 
 
@@ -49,20 +50,18 @@ class WorkerProcess:
         """Start the worker; its log goes on where the last one ended."""
         self._close_log()
         self._log_file = self.log_path.open("ab")
-        command = [sys.executable, "-m", "celery", "-A", "workers.celery_app", "worker"]
-        command += ["-Q", self.queue, "-n", f"{self.queue}@%h", "-c", "1"]
-        command += ["--without-gossip", "--without-mingle", "--loglevel", "INFO"]
-        if self.queue == "sweep":
-            command += ["-B", "-s", str(self.log_path.with_name("beat-schedule"))]
-        # its own session: Ctrl-C reaches the supervisor alone, which stops the workers in order
+        # -P: a folder named like a package of ours, where the command happens to be run, is not to be imported
+        command = [sys.executable, "-P", "-m", "workers.process", self.queue]
+        command += ["--end-with", str(os.getpid())]
+        command += ["--schedule", str(self.log_path.with_name("sweep-schedule"))]
         self.process = subprocess.Popen(
             command,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             stdout=self._log_file,
             stderr=subprocess.STDOUT,
+            # its own session: Ctrl-C reaches the supervisor alone, which stops the workers in order
             start_new_session=True,
-            preexec_fn=_stop_when_the_supervisor_dies,
         )
         self.started_at = time.monotonic()
 
@@ -72,6 +71,7 @@ class WorkerProcess:
             return
         now = time.monotonic()
         if self.restart_at == 0.0:
+            self._kill_group()
             lived_s = now - self.started_at
             self.pause_s = (
                 RESTART_PAUSE_S
@@ -90,7 +90,7 @@ class WorkerProcess:
             self.start()
 
     def ask_to_stop(self) -> None:
-        """Let the worker finish what it has begun."""
+        """Let the worker finish what it has begun, or give it back."""
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
 
@@ -101,11 +101,15 @@ class WorkerProcess:
                 self.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 log.warning("worker does not stop, killing it", queue=self.queue)
-            # the pool's children share the worker's session; none may outlive the servers
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self.process.pid, signal.SIGKILL)
+            self._kill_group()
             self.process.wait()
         self._close_log()
+
+    def _kill_group(self) -> None:
+        """The pool's children share the worker's session; none may outlive it."""
+        assert self.process is not None
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
 
     def _close_log(self) -> None:
         if self._log_file is not None:
@@ -113,25 +117,16 @@ class WorkerProcess:
             self._log_file = None
 
 
-_LIBC = ctypes.CDLL(None)
-_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
-
-
-def _stop_when_the_supervisor_dies() -> None:
-    """Runs in the new process. A worker that outlived a killed supervisor would take wake-ups from its successor."""
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-
-
 @contextlib.contextmanager
 def running_service(settings: Settings) -> Iterator[Urls]:
     """Servers up, schema current, workers running until the block ends; then all of it stopped, in order.
 
-    Raises DataDirectoryBusyError when another process runs the service on the same data directory.
+    Raises DataDirectoryBusyError when another process runs the service on the same data directory, DatabaseBehindError
+    when the owner of a configured database has not brought it up to date.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with open_servers(settings, start_broker=True) as urls:
-        with Database(urls.database) as database:
-            migrate.upgrade(database.engine)
+        _prepare_database(settings, urls)
         workers = [_worker(queue, settings, urls) for queue in QUEUES]
         stop = threading.Event()
         watchdog = threading.Thread(
@@ -150,21 +145,43 @@ def running_service(settings: Settings) -> Iterator[Urls]:
 
 
 def run_until_interrupted(settings: Settings) -> None:
-    """`aftercall up`: the service until SIGINT or SIGTERM."""
+    """`aftercall up`: the service until SIGINT, SIGTERM or SIGHUP. An embedded server that dies starts it afresh."""
     interrupted = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: interrupted.set())
-    with running_service(settings):
-        log.info("running", data_dir=str(settings.data_dir), queues=list(QUEUES))
-        interrupted.wait()
-        log.info("stopping")
+    while not interrupted.is_set():
+        with running_service(settings) as urls:
+            log.info("running", data_dir=str(settings.data_dir), queues=list(QUEUES))
+            while not interrupted.wait(POLL_S):
+                if urls.dead_server is not None:
+                    log.error("a server died, starting the service afresh", server=urls.dead_server)
+                    break
+            log.info("stopping")
+
+
+def _prepare_database(settings: Settings, urls: Urls) -> None:
+    """Bring an embedded database up to date; a configured one is its owner's, but our scorecards belong in it."""
+    with Database(urls.database, application="aftercall up") as database:
+        if settings.database_url is not None:
+            database.check_schema_current()
+            with database.unit_of_work() as session:
+                register_built_in(session)
+            return
+        bring_up_to_date(database)
+        with database.unit_of_work() as session:
+            # We alone use this database, and no worker of ours runs yet: whoever holds a lease was killed.
+            expired = jobs.expire_all(session)
+        if expired:
+            log.warning("work was interrupted and is taken up again", jobs=len(expired))
 
 
 def _worker(queue: str, settings: Settings, urls: Urls) -> WorkerProcess:
     assert urls.broker is not None
     logs = settings.data_dir / "logs"
     logs.mkdir(exist_ok=True)
-    environment = os.environ | {
+    environment = {
+        "OMP_NUM_THREADS": str(threads_per_worker()),
+        **os.environ,
         f"{PREFIX}DATABASE_URL": urls.database,
         f"{PREFIX}BROKER_URL": urls.broker,
         f"{PREFIX}DATA_DIR": str(settings.data_dir),

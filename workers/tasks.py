@@ -10,16 +10,19 @@ from celery.signals import worker_process_shutdown, worker_ready
 
 from db import queue
 from db.enums import Stage
-from db.errors import DatabaseUnavailableError
+from db.errors import DatabaseAheadError, DatabaseBehindError, DatabaseUnavailableError
 from db.queue import QueuePolicy
 from db.session import Database
 from workers.celery_app import DRAIN_SECONDS, TIME_LIMIT_S, app
-from workers.drain import Claim, drain
+from workers.drain import Claim, Drained, drain
+from workers.errors import ModelUnavailableError
 from workers.settings import settings
 from workers.wake import wake
 
 log = structlog.get_logger(__name__)
 EXPIRES_AT_START_S = 30
+# A job that failed waits 15 s at the default lease of 120 s, and twice as long after every further failure.
+BACKOFFS_PER_LEASE = 8
 
 
 @cache
@@ -27,7 +30,9 @@ def database() -> Database:
     """This process's connections, opened on first use: after the pool has spawned it, never before."""
     url = settings().database_url
     assert url is not None, "the supervisor gives every worker its AFTERCALL_DATABASE_URL"
-    return Database(url, application="aftercall-worker")
+    opened = Database(url, application="aftercall-worker")
+    opened.check_schema_current()
+    return opened
 
 
 def policy() -> QueuePolicy:
@@ -36,11 +41,15 @@ def policy() -> QueuePolicy:
         lease_s=settings().lease_seconds,
         max_attempts=settings().max_attempts,
         hard_cap_s=TIME_LIMIT_S,
+        backoff_s=settings().lease_seconds / BACKOFFS_PER_LEASE,
     )
 
 
 class StageTask(Task):
-    """Base of the tasks: a database that is down ends the wake-up quietly, since the sweeper sends the next one."""
+    """Base of the tasks: what keeps the whole worker from working ends the wake-up with one line in the log.
+
+    The work waits in its rows, and the sweeper sends the next wake-up.
+    """
 
     abstract = True
 
@@ -51,7 +60,9 @@ class StageTask(Task):
                 return super().__call__(*args, **kwargs)
             except DatabaseUnavailableError as error:
                 log.warning("database does not answer; the work waits", error=str(error))
-                return None
+            except (DatabaseBehindError, DatabaseAheadError, ModelUnavailableError) as error:
+                log.error("this worker cannot work; the work waits", error=str(error))  # noqa: TRY400 - no traceback needed
+            return None
 
 
 @app.task(base=StageTask, name="workers.tasks.transcribe")
@@ -59,7 +70,7 @@ def transcribe() -> None:
     """Judge and transcribe recordings, one call at a time, until none is due."""
     from workers.transcribe import transcriber
 
-    num_jobs = drain(
+    drained = drain(
         database(),
         "transcribe",
         transcriber(database(), settings()).work,
@@ -67,8 +78,9 @@ def transcribe() -> None:
         policy=policy(),
         seconds=DRAIN_SECONDS,
     )
-    if num_jobs:
+    if drained.num_jobs:
         wake(app, "analyze")
+    _go_on(drained, "transcribe")
 
 
 @app.task(base=StageTask, name="workers.tasks.analyze")
@@ -76,7 +88,7 @@ def analyze() -> None:
     """Fill in the records of transcribed calls, a batch at a time, until none is due."""
     from workers.analyze import analyzer
 
-    drain(
+    drained = drain(
         database(),
         "analyze",
         analyzer(database(), settings()).work,
@@ -84,6 +96,13 @@ def analyze() -> None:
         policy=policy(),
         seconds=DRAIN_SECONDS,
     )
+    _go_on(drained, "analyze")
+
+
+def _go_on(drained: Drained, stage: Stage) -> None:
+    """A drain ends well before its time limit, so that its last job has time enough; the next one takes over."""
+    if not drained.is_empty:
+        wake(app, stage)
 
 
 @app.task(base=StageTask, name="workers.tasks.sweep")

@@ -22,6 +22,8 @@ from inference.speech import (
     Utterance,
     read_recording,
 )
+from inference.speech.recognizer import SpeechModelError
+from workers.errors import ModelUnavailableError
 from workers.fingerprints import code_version, fingerprint, model_digest
 from workers.settings import Settings
 from workers.storage import local_copy
@@ -35,13 +37,16 @@ TOKENS_PER_TURN = 6
 
 @cache
 def transcriber(database: Database, settings: Settings) -> Transcriber:
-    """This process's transcriber; the model is loaded once."""
-    recognizer = SpeechRecognizer(
-        settings.asr_model,
-        device=settings.asr_device,
-        compute_type=settings.asr_compute_type,
-        language=settings.language,
-    )
+    """This process's transcriber; the model is loaded once. Raises ModelUnavailableError."""
+    try:
+        recognizer = SpeechRecognizer(
+            settings.asr_model,
+            device=settings.asr_device,
+            compute_type=settings.asr_compute_type,
+            language=settings.language,
+        )
+    except SpeechModelError as error:
+        raise ModelUnavailableError(str(error)) from error
     return Transcriber(database, settings, recognizer)
 
 

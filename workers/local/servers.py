@@ -12,8 +12,8 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from workers.local.broker import LocalBroker
@@ -34,6 +34,13 @@ class Urls:
 
     database: str
     broker: str | None
+    owned: tuple[LocalPostgres | LocalBroker, ...] = ()  # the servers that this process runs
+
+    @property
+    def dead_server(self) -> str | None:
+        """The name of an owned server that has died, if any."""
+        dead = (type(server).__name__ for server in self.owned if not server.is_running)
+        return next(dead, None)
 
 
 @contextlib.contextmanager
@@ -72,26 +79,26 @@ def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
 @contextlib.contextmanager
 def _own(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
     runtime_path = settings.data_dir / "runtime.json"
-    stops: list[Callable[[], None]] = []
+    owned: list[LocalPostgres | LocalBroker] = []
     try:
         database_url, broker_url = settings.database_url, settings.broker_url
         if database_url is None:
             postgres = LocalPostgres(settings.data_dir / "postgres")
-            stops.append(postgres.stop)
+            owned.append(postgres)
             database_url = postgres.start()
         if broker_url is None and start_broker:
             broker = LocalBroker(settings.data_dir)
-            stops.append(broker.stop)
+            owned.append(broker)
             broker_url = broker.start()
-        urls = Urls(database_url, broker_url)
+        urls = Urls(database_url, broker_url, tuple(owned))
         _write_runtime(runtime_path, urls)
         yield urls
     finally:
         runtime_path.unlink(missing_ok=True)
         with contextlib.ExitStack() as stack:
             _lock(stack, settings.data_dir / "clients.lock", fcntl.LOCK_EX)
-            for stop in reversed(stops):
-                stop()
+            for server in reversed(owned):
+                server.stop()
 
 
 def _try_to_join(stack: contextlib.ExitStack, data_dir: Path) -> Urls | None:
@@ -111,7 +118,7 @@ def _try_to_join(stack: contextlib.ExitStack, data_dir: Path) -> Urls | None:
 
 def _write_runtime(path: Path, urls: Urls) -> None:
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(asdict(urls)))
+    partial.write_text(json.dumps({"database": urls.database, "broker": urls.broker}))
     os.replace(partial, path)
 
 
