@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+from triton.tools.tensor_descriptor import TensorDescriptor
 
 from inference.diffusion.kernels.naive import OpenRows
 
@@ -42,33 +43,25 @@ class AttentionConfig:
 @triton.jit
 def _attend(
     state,
-    q,
-    p_keys,
-    p_values,
+    inputs,
     o_key,
     seen_start,
     seen_end,
-    stride_kv,
-    scale,
     MASKED: tl.constexpr,
     KEYS: tl.constexpr,
-    HEAD_DIM: tl.constexpr,
 ):
     """One step of online softmax over the keys from `o_key`; each query sees those from its start to its end."""
     out, highest, total = state
-    i_key = o_key + tl.arange(0, KEYS)
-    o_kv = i_key[:, None].to(tl.int64) * stride_kv + tl.arange(0, HEAD_DIM)[None, :]
+    q, keys, values, o_head, scale = inputs
+    k = keys.load([o_key, o_head])
+    v = values.load([o_key, o_head])
+    score = tl.dot(q, k.T) * scale
     if MASKED:
-        seen = (i_key[None, :] >= seen_start[:, None]) & (i_key[None, :] < seen_end[:, None])
-        # What no query sees may be memory that nothing was written to; NaN times zero would be NaN.
-        m_key = (tl.max(seen.to(tl.int32), 0) > 0)[:, None]
-        k = tl.load(p_keys + o_kv, mask=m_key, other=0.0)
-        v = tl.load(p_values + o_kv, mask=m_key, other=0.0)
-        score = tl.where(seen, tl.dot(q, k.T) * scale, float("-inf"))
-    else:
-        k = tl.load(p_keys + o_kv)
-        v = tl.load(p_values + o_kv)
-        score = tl.dot(q, k.T) * scale
+        i_key = (o_key + tl.arange(0, KEYS))[None, :]
+        seen = (i_key >= seen_start[:, None]) & (i_key < seen_end[:, None])
+        score = tl.where(seen, score, float("-inf"))
+        # What no query sees may hold another call's NaN, or nothing yet, and zero times NaN is NaN.
+        v = tl.where((tl.max(seen.to(tl.int32), 0) > 0)[:, None], v, tl.zeros_like(v))
     higher = tl.maximum(highest, tl.max(score, 1))
     base = tl.where(higher == float("-inf"), 0.0, higher) if MASKED else higher
     weight = tl.exp2(score - base[:, None])
@@ -93,8 +86,8 @@ def _query_tile(
 @triton.jit
 def attention_kernel(
     p_q,
-    p_keys,
-    p_values,
+    keys,
+    values,
     p_out,
     p_split_lse,
     p_call_offsets,
@@ -115,7 +108,8 @@ def attention_kernel(
 ):
     """See `naive.ragged_attention`: one program per query tile of a call, key-value head and split of the prompt.
 
-    With `SPLIT_KEYS`, `p_out` and `p_split_lse` are float32, the splits in front; the canvas goes with the first split.
+    `keys` and `values` are tensor descriptors. With `SPLIT_KEYS`, `p_out` and `p_split_lse` are float32, the splits in
+    front; the canvas goes with the first split.
     """
     i_head, i_split = tl.program_id(1), tl.program_id(2)
     i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, NUM_TILES, QUERIES, GROUP)
@@ -127,9 +121,6 @@ def attention_kernel(
     if (tl.max(m_row.to(tl.int32), 0) == 0) | ((i_split > 0) & (start >= end)):
         return
 
-    stride_kv = N_HEADS // GROUP * HEAD_DIM
-    p_keys += i_head * HEAD_DIM
-    p_values += i_head * HEAD_DIM
     o_head = i_row.to(tl.int64) * N_HEADS + i_head * GROUP + i_member
     o_q = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     q = tl.load(p_q + o_q, mask=m_row[:, None], other=0.0)
@@ -138,46 +129,19 @@ def attention_kernel(
         tl.full((QUERIES,), float("-inf"), tl.float32),
         tl.zeros((QUERIES,), tl.float32),
     )
+    inputs = (q, keys, values, i_head * HEAD_DIM, scale)
     zero = tl.zeros((QUERIES,), tl.int32)
     whole = start + (tl.maximum(end - start, 0) // KEYS) * KEYS
     for o_key in range(start, whole, KEYS):
-        state = _attend(
-            state, q, p_keys, p_values, o_key, zero, zero, stride_kv, scale, False, KEYS, HEAD_DIM
-        )
+        state = _attend(state, inputs, o_key, zero, zero, False, KEYS)
     if whole < end:
-        state = _attend(
-            state,
-            q,
-            p_keys,
-            p_values,
-            whole,
-            zero,
-            zero + end,
-            stride_kv,
-            scale,
-            True,
-            KEYS,
-            HEAD_DIM,
-        )
+        state = _attend(state, inputs, whole, zero, zero + end, True, KEYS)
     if i_split == 0:
         i_canvas = tl.load(p_row_canvas + i_row, mask=m_row, other=0)
         own_start = tl.load(p_canvas_start + i_canvas, mask=m_row, other=FAR)
         own_end = tl.load(p_canvas_end + i_canvas, mask=m_row, other=0)
         for o_key in range(tl.min(own_start, 0), tl.max(own_end, 0), KEYS):
-            state = _attend(
-                state,
-                q,
-                p_keys,
-                p_values,
-                o_key,
-                own_start,
-                own_end,
-                stride_kv,
-                scale,
-                True,
-                KEYS,
-                HEAD_DIM,
-            )
+            state = _attend(state, inputs, o_key, own_start, own_end, True, KEYS)
     out, highest, total = state
     out = out / total[:, None]
     if SPLIT_KEYS:
@@ -268,8 +232,8 @@ def ragged_attention(
     num_calls = len(rows.prompt_start)
     attention_kernel[num_calls * num_tiles, n_kv_heads, num_splits](
         q,
-        keys,
-        values,
+        TensorDescriptor.from_tensor(keys.view(len(keys), -1), [config.keys, head_dim]),
+        TensorDescriptor.from_tensor(values.view(len(values), -1), [config.keys, head_dim]),
         split_out,
         split_lse,
         rows.call_offsets,
