@@ -15,6 +15,7 @@ from workers.cli import (
     ingest,
     report,
     reprocess,
+    scorecards,
     show,
     sql,
     status,
@@ -64,6 +65,7 @@ app.command("report")(report.command)
 app.command("sql")(sql.command)
 app.command("reprocess")(reprocess.command)
 app.command("doctor")(doctor.command)
+app.add_typer(scorecards.app, name="scorecards")
 app.add_typer(database.app, name="db")
 
 

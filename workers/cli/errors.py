@@ -13,6 +13,7 @@ from workers.ingest.manifest import ManifestError
 from workers.local.broker import LocalBrokerError
 from workers.local.postgres import LocalPostgresError
 from workers.local.servers import DataDirectoryBusyError
+from workers.scorecard_file import ScorecardFileError
 from workers.settings import SettingsError
 
 EXIT_FAILED = 1
@@ -29,6 +30,7 @@ EXPECTED = (
     LocalBrokerError,
     LocalPostgresError,
     ManifestError,
+    ScorecardFileError,
     SettingsError,
     StoreError,
 )

@@ -12,7 +12,13 @@ from workers.cli import app
 from workers.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[3]
-PAGES = [ROOT / "README.md", ROOT / "docs" / "operations.md", ROOT / "docs" / "sql-recipes.md"]
+DOCS = ROOT / "docs"
+PAGES = [
+    ROOT / "README.md",
+    DOCS / "operations.md",
+    DOCS / "scorecards.md",
+    DOCS / "sql-recipes.md",
+]
 
 
 def test_the_readme_lists_every_setting_as_it_is() -> None:
@@ -43,7 +49,7 @@ def test_commands_and_options_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"(?:^|`)aftercall ([a-z][^\n`#]*)", page.read_text(), re.MULTILINE)
     assert named
     for words in map(str.split, named):
-        path = words[:2] if words[0] == "db" else words[:1]
+        path = words[:2] if words[0] in ("db", "scorecards") else words[:1]
         described = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"})
         assert described.exit_code == 0, words
         for option in words:
