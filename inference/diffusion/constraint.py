@@ -42,6 +42,8 @@ from inference.diffusion.slot_groups import (
 )
 from inference.diffusion.slots import ChoiceTable
 
+FEW_CHOICES = 64  # sets up to this size are padded to each other's: enumerations, and the turns of a usual call
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
@@ -116,7 +118,8 @@ class ConstraintBatch:
         device = self.store.device
         for key, numbers in members.items():
             group = [slots[number] for number in numbers]
-            place = torch.full((len(group), key[0]), self.num_places, device=device)
+            longest = max(slot.span.num_tokens for slot in group)
+            place = torch.full((len(group), longest), self.num_places, device=device)
             for row, slot in zip(place, group, strict=True):
                 row[: slot.span.num_tokens] = torch.arange(slot.start, slot.end)
             self._groups.append(self._group(group, place, key))
@@ -131,7 +134,7 @@ class ConstraintBatch:
         automata = [table for table in tables if isinstance(table, TokenAutomaton)]
         if automata:
             specials = (self.pad_token_id, self.mask_token_id)
-            return AutomatonGroup(automata, place, valid, self.store, (key[1], key[2]), specials)
+            return AutomatonGroup(automata, place, valid, self.store, (key[0], key[1]), specials)
         choices = [table for table in tables if isinstance(table, ChoiceTable)]
         allowed = [slot.num_allowed for slot in slots]
         return ChoiceGroup(choices, allowed, place, valid, self.store, self.mask_token_id)
@@ -268,9 +271,8 @@ class ConstraintBatch:
 
 
 def _group_key(slot: PlacedSlot) -> tuple[int, ...]:
-    """Sizes that the slots of a group share: length, then states and classes, or the number of choices."""
-    length = size_class(slot.span.num_tokens)
+    """Sizes that the slots of a group share: states and classes, or the number of choices."""
     if isinstance(slot.span.table, ChoiceTable):
-        return length, size_class(slot.num_allowed)
+        return (size_class(max(slot.num_allowed, FEW_CHOICES)),)
     num_states, num_classes = slot.span.table.transitions.shape
-    return length, size_class(num_states), size_class(num_classes)
+    return size_class(num_states), size_class(num_classes)

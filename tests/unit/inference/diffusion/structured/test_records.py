@@ -12,8 +12,8 @@ from inference.diffusion.random_records import random_records
 from inference.diffusion.scaffold import compile_scaffold
 from inference.diffusion.slot_groups import TableStore
 
-BATCH_SIZES = (1, 2, 7, 64)
-NUM_ROUNDS = 2
+BATCH_SIZES = (64, 1, 7, 2, 48)
+NUM_ROUNDS = 3
 
 
 def exact(value):
@@ -42,7 +42,7 @@ def test_random_logits_give_valid_records_for_every_schema(request, schemas, nam
         while rest:
             size = BATCH_SIZES[(start + number) % len(BATCH_SIZES)]
             batch, rest, start = rest[:size], rest[size:], start + 1
-            records = random_records(batch, seed=1000 * number + start, store=store)
+            records = random_records(batch, seed=100 * number + start, store=store)
             for scaffold, record in zip(batch, records, strict=True):
                 errors = list(validators[scaffold.name].iter_errors(exact(record.value)))
                 assert not errors, (scaffold.name, record.value, errors[0].message)
@@ -64,8 +64,9 @@ def test_the_built_in_records_pass_their_models(tokenizer, num_turns):
         )
         for model in models
     ]
-    for seed in range(6):
-        for model, record in zip(models, random_records(scaffolds, seed=seed), strict=True):
+    for seed in range(2):
+        records = random_records(scaffolds * 3, seed=seed)
+        for model, record in zip(models * 3, records, strict=True):
             validated = model.model_validate_json(json.dumps(record.value))
             assert validated.model_dump(mode="json", exclude={"score", "tier"}) | record.value
             cited = {value for key, value in record.value.items() if key.endswith("_turn")}
