@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import structlog
@@ -72,6 +74,7 @@ class Transcriber:
         try:
             with local_copy(stored.uri) as path:
                 recording = read_recording(path, max_seconds=self._settings.max_call_minutes * 60)
+                _require_same_bytes(path, stored)
         except UnusableRecordingError as error:
             self._reject(lease, job, stored, error)
             return
@@ -136,6 +139,14 @@ class Transcriber:
             "agent_channel": agent_channel,
             "code": code_version(),
         }
+
+
+def _require_same_bytes(path: Path, stored: StoredRecording) -> None:
+    """What is stored of a call is traced to the bytes that were ingested; others under the same name are not they."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    if digest != stored.sha256:
+        raise UnusableRecordingError("missing", f"{path} holds other bytes than were ingested")
 
 
 def to_transcript(
