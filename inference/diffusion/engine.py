@@ -58,7 +58,6 @@ class _LiveCall:
     call_id: str
     prompt: Prompt
     run: Run
-    num_open_branches: int
 
 
 @dataclass(slots=True)
@@ -80,6 +79,14 @@ class _Cohort:
     state: ChoiceState
     places: Tensor  # [num_branches, longest canvas], `num_rows` beyond a canvas's end
     finished: set[int] = field(default_factory=set)
+
+    @property
+    def is_finished(self) -> bool:
+        return len(self.finished) == len(self.branches)
+
+    @property
+    def calls(self) -> list[_LiveCall]:
+        return _calls_of(self.branches)
 
 
 class DiffusionEngine:
@@ -218,7 +225,7 @@ class DiffusionEngine:
             self._waiting.popleft()
             entering += branches
         if entering:
-            self._prefill(list({id(branch.call): branch.call for branch in entering}.values()))
+            self._prefill(_calls_of(entering))
             self._cohorts.append(self._new_cohort(entering))
 
     def _place(self, waiting: _WaitingCall) -> list[_Branch] | None:
@@ -232,7 +239,7 @@ class DiffusionEngine:
                     self._rows.free(taken)
                 return None
             runs.append(run)
-        call = _LiveCall(waiting.request.call_id, waiting.prompt, runs[0], len(waiting.scaffolds))
+        call = _LiveCall(waiting.request.call_id, waiting.prompt, runs[0])
         self._num_live_calls += 1
         return [
             _Branch(call, scaffold, run)
@@ -336,7 +343,10 @@ class DiffusionEngine:
     # collect
 
     def _collect(self) -> list[BranchResult]:
-        """Records that have no masked position left; their rows are free again."""
+        """Records that have no masked position left.
+
+        Rows are freed with the last branch of a cohort: its constraint still looks at those of the others.
+        """
         results = []
         for cohort in self._cohorts:
             for number, branch in enumerate(cohort.branches):
@@ -344,8 +354,9 @@ class DiffusionEngine:
                 if number not in cohort.finished and not self._is_masked(tokens).any():
                     cohort.finished.add(number)
                     results.append(self._result(branch))
-                    self._release(branch)
-        self._cohorts = [c for c in self._cohorts if len(c.finished) < len(c.branches)]
+            if cohort.is_finished:
+                self._release(cohort)
+        self._cohorts = [cohort for cohort in self._cohorts if not cohort.is_finished]
         return results
 
     def _result(self, branch: _Branch) -> BranchResult:
@@ -379,12 +390,12 @@ class DiffusionEngine:
                 break
         return lowest
 
-    def _release(self, branch: _Branch) -> None:
-        self._rows.free(branch.run)
-        branch.call.num_open_branches -= 1
-        if branch.call.num_open_branches == 0:
-            self._rows.free(branch.call.run)
-            self._num_live_calls -= 1
+    def _release(self, cohort: _Cohort) -> None:
+        for branch in cohort.branches:
+            self._rows.free(branch.run)
+        for call in cohort.calls:
+            self._rows.free(call.run)
+        self._num_live_calls -= len(cohort.calls)
 
     # shared
 
@@ -406,6 +417,11 @@ class DiffusionEngine:
 
     def _range(self, run: Run) -> Tensor:
         return torch.arange(run.start, run.end, device=self._device)
+
+
+def _calls_of(branches: Iterable[_Branch]) -> list[_LiveCall]:
+    """The calls that these branches belong to, each once."""
+    return list({id(branch.call): branch.call for branch in branches}.values())
 
 
 def _weights_digest(directory: Path) -> str:
