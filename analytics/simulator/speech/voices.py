@@ -46,7 +46,7 @@ _ACCENT_SHARE: Final = {
     "gmw/en-029": 0.04,
     "gmw/en-US-nyc": 0.05,
 }
-_ESPEAK_SHARE: Final = 0.74
+_ESPEAK_SHARE: Final = 0.66
 
 
 def _espeak(accent: str, variants: str, share: float) -> tuple[Voice, ...]:
@@ -62,10 +62,10 @@ TRAINING_VOICES: Final = (
         for voice in _espeak(accent, variants, _ESPEAK_SHARE * _ACCENT_SHARE[accent])
     ),
     # The two statistical voices are the nearest to people, and cost 15 times as much to synthesise.
-    Voice("flite", "slt", 0.09),
-    Voice("flite", "rms", 0.09),
-    Voice("flite", "kal", 0.04),
-    Voice("flite", "kal16", 0.04),
+    Voice("flite", "slt", 0.12),
+    Voice("flite", "rms", 0.12),
+    Voice("flite", "kal", 0.05),
+    Voice("flite", "kal16", 0.05),
 )
 HELDOUT_ESPEAK_VOICES: Final = tuple(
     voice
