@@ -17,12 +17,13 @@ from typing import IO
 import structlog
 
 from db import queue as jobs
+from db.errors import DatabaseBehindError
 from db.session import Database
 from workers.celery_app import QUEUES
 from workers.local.servers import Urls, open_servers
 from workers.processors import threads_per_worker
 from workers.settings import PREFIX, Settings
-from workers.upgrade import bring_up_to_date, register_built_in
+from workers.upgrade import bring_up_to_date
 
 log = structlog.get_logger(__name__)
 # A worker that dies at once, again and again, has a cause that a restart does not cure: wait longer each time.
@@ -121,8 +122,8 @@ class WorkerProcess:
 def running_service(settings: Settings) -> Iterator[Urls]:
     """Servers up, schema current, workers running until the block ends; then all of it stopped, in order.
 
-    Raises DataDirectoryBusyError when another process runs the service on the same data directory, DatabaseBehindError
-    when the owner of a configured database has not brought it up to date.
+    Raises DataDirectoryBusyError when another process runs the service on the same data directory, and StoreError for a
+    database that does not answer or that is a later version's.
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     with open_servers(settings, start_broker=True) as urls:
@@ -160,14 +161,12 @@ def run_until_interrupted(settings: Settings) -> None:
 
 
 def _prepare_database(settings: Settings, urls: Urls) -> None:
-    """Bring an embedded database up to date; a configured one is its owner's, but our scorecards belong in it."""
     with Database(urls.database, application="aftercall up") as database:
-        if settings.database_url is not None:
-            database.check_schema_current()
-            with database.unit_of_work() as session:
-                register_built_in(session)
-            return
+        with contextlib.suppress(DatabaseBehindError):
+            database.check_schema_current()  # a schema of a later version is not to be touched
         bring_up_to_date(database)
+        if settings.database_url is not None:
+            return
         with database.unit_of_work() as session:
             # We alone use this database, and no worker of ours runs yet: whoever holds a lease was killed.
             expired = jobs.expire_all(session)
