@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy import JSON, CheckConstraint, ForeignKey, Index, Text, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -36,7 +36,8 @@ class Scorecard(Base):
     kind: Mapped[ScorecardKind] = mapped_column(Text)
     status: Mapped[ScorecardStatus] = mapped_column(Text, server_default="draft")
     instructions: Mapped[str]
-    output_schema: Mapped[Json]
+    # json, not jsonb, which sorts keys: fields are decoded in the order in which the schema names them
+    output_schema: Mapped[dict[str, Any]] = mapped_column(JSON)
     sha256: Mapped[str]  # of instructions and schema
     created_at: Mapped[CreatedAt]
 

@@ -41,7 +41,7 @@ def register(
     kind: ScorecardKind,
 ) -> StoredScorecard:
     """Store a version of a scorecard as a draft; the same one again changes nothing. Raises ScorecardChangedError."""
-    content = json.dumps([instructions, output_schema], sort_keys=True, separators=(",", ":"))
+    content = json.dumps([instructions, output_schema], separators=(",", ":"))
     sha256 = hashlib.sha256(content.encode()).hexdigest()
     session.execute(
         insert(Scorecard)

@@ -132,7 +132,7 @@ CREATE TABLE scorecards (
     kind text NOT NULL,
     status text DEFAULT 'draft' NOT NULL,
     instructions text NOT NULL,
-    output_schema jsonb NOT NULL,
+    output_schema json NOT NULL,
     sha256 text NOT NULL,
     created_at timestamptz DEFAULT clock_timestamp() NOT NULL,
     CONSTRAINT pk_scorecards PRIMARY KEY (id),
