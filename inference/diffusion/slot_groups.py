@@ -79,9 +79,8 @@ class Rows:
         row = row.clamp_min(0)
         score = self.reduction.score[:, :num_classes][row]
         normaliser = self.reduction.row_lse[row][..., None]
-        best = (score - normaliser).clamp_min(LOG_PROBABILITY_FLOOR)
-        lse = self.reduction.lse[:, :num_classes][row]
-        summed = (lse - normaliser).clamp_min(LOG_PROBABILITY_FLOOR)
+        best = _at_least_floor(score - normaliser)
+        summed = _at_least_floor(self.reduction.lse[:, :num_classes][row] - normaliser)
         return best, summed, self.reduction.token[:, :num_classes][row].long(), known
 
 
@@ -139,15 +138,18 @@ class AutomatonGroup:
         transitions = np.zeros((count, num_states, self.num_classes), dtype=np.int64)
         accepting = np.zeros((count, num_states), dtype=bool)
         class_size = np.zeros((count, self.num_classes), dtype=np.int64)
+        any_token = np.zeros((count, 1, self.num_classes), dtype=np.int64)
         for i, automaton in enumerate(automata):
             states, classes = automaton.transitions.shape
             transitions[i, :states, :classes] = automaton.transitions
             accepting[i, :states] = automaton.accepting
             class_size[i, :classes] = automaton.class_size
+            any_token[i, 0, automaton.token_class] = np.arange(len(automaton.token_class))
         pad_class = [len(automaton.class_size) - 1 for automaton in automata]
         self.place, self.valid = place, valid
         self.transitions = torch.from_numpy(transitions).to(device)
         self.accepting = torch.from_numpy(accepting).to(device)
+        self.any_token = torch.from_numpy(any_token).to(device)
         self.class_size = torch.from_numpy(class_size).to(device)
         self.is_pad = torch.arange(self.num_classes) == torch.tensor(pad_class)[:, None]
         self.is_pad = self.is_pad.to(device)[:, None, :]
@@ -159,6 +161,7 @@ class AutomatonGroup:
         here, valid = tokens[self.place], self.valid
         masked = valid & (here == self.mask_token_id)
         best, summed, best_token, known = rows.gather(self.place, self.num_classes)
+        best_token = torch.where(best_token >= 0, best_token, self.any_token)  # logits may be NaN
         committed = self._committed_scores(here)
         free = torch.where(known[..., None], summed, 0)
         scores = torch.where(masked[..., None], free, committed)
@@ -286,6 +289,11 @@ class ChoiceGroup:
     def _tokens_of(self, value: Tensor) -> Tensor:
         index = value[:, None, None].expand(-1, 1, self.choice_token.shape[2])
         return self.choice_token.gather(1, index)[:, 0]
+
+
+def _at_least_floor(log_probability: Tensor) -> Tensor:
+    """Raise to the floor, NaN too: a broken forward shows as the least confidence, never as an endless step."""
+    return log_probability.nan_to_num(nan=LOG_PROBABILITY_FLOOR).clamp_min(LOG_PROBABILITY_FLOOR)
 
 
 def _any_before(flags: Tensor) -> Tensor:

@@ -156,6 +156,8 @@ class Regular:
         if self.empty is not Empty.REFUSED and same_value(value, self.empty.value_of_slot):
             return ""
         if isinstance(value, str):
+            if self.free_text and self.empty is not Empty.REFUSED and not canonical_text(value):
+                return ""
             string = self._string(value)
             return string if self.quoted else f'"{string}"'
         if self.quoted or value is None or value is ABSENT or isinstance(value, bool):
