@@ -121,6 +121,7 @@ class DiffusionEngine:
         self._tokens = torch.zeros(max_batch_tokens, dtype=torch.int64, device=self._device)
         self._positions = torch.zeros_like(self._tokens)
         self._confidence = torch.ones(max_batch_tokens, device=self._device)
+        self._commit_step = torch.zeros_like(self._tokens)
         self._is_pending = torch.zeros(max_batch_tokens, dtype=torch.bool, device=self._device)
         self._waiting: deque[_WaitingCall] = deque()
         self._cohorts: list[_Cohort] = []
@@ -302,8 +303,13 @@ class DiffusionEngine:
             self._cache,
             self._cache,
         )
-        is_masked = self._tokens[places] == self.tokenizer.mask_token_id
+        is_masked = self._is_masked(self._tokens[places])
         self._is_pending[places] = is_masked
+        # a position keeps the number of the last step in which it was masked: that one commits it
+        step = torch.tensor([branch.num_steps for branch in self._live_branches()])
+        counts = torch.tensor([segment.num_open for segment in segments])
+        step_of_row = step.repeat_interleave(counts).to(self._device)
+        self._commit_step[places[is_masked]] = step_of_row[is_masked]
         return hidden[is_masked], places[is_masked]
 
     # commit
@@ -363,6 +369,7 @@ class DiffusionEngine:
         run, scaffold = branch.run, branch.scaffold
         tokens = self._tokens[run.start : run.end].tolist()
         confidence = self._confidence[run.start : run.end].tolist()
+        steps = self._commit_step[run.start : run.end].tolist()
         reading = scaffold.read_tokens(tokens)
         assert isinstance(reading.value, dict)
         return BranchResult(
@@ -372,6 +379,11 @@ class DiffusionEngine:
             confidence={
                 pointer: self._slot_confidence(scaffold, index, tokens, confidence)
                 for pointer, index in reading.slots.items()
+            },
+            commit_steps={
+                pointer: tuple(steps[span.start : span.start + span.num_tokens])
+                for pointer, index in reading.slots.items()
+                for span in [scaffold.spans[index]]
             },
             num_steps=branch.num_steps,
             num_tokens=sum(span.num_tokens for span in scaffold.spans),

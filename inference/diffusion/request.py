@@ -32,6 +32,7 @@ class BranchResult:
     Attributes:
         value: the record as JSON values; it fits the branch's schema.
         confidence: JSON pointer of each slot → smallest probability among the tokens that say its value.
+        commit_steps: JSON pointer of each slot → for each of its positions the step in which it was committed, from 1.
         num_steps: denoising steps from admission to the last commit.
         num_tokens: positions committed in slots, padding included.
         turns_kept: None when the whole transcript was in the prompt, else how many first and last turns were.
@@ -41,6 +42,7 @@ class BranchResult:
     name: str
     value: dict[str, Any]
     confidence: dict[str, float]
+    commit_steps: dict[str, tuple[int, ...]]
     num_steps: int
     num_tokens: int
     turns_kept: tuple[int, int] | None

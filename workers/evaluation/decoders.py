@@ -17,7 +17,7 @@ from inference.diffusion.reference import decode_canvases
 from inference.diffusion.request import BranchSpec, CallRequest
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
-from workers.evaluation.text import Answer, Decode
+from workers.evaluation.text import Answer, Decode, SlotEffort
 from workers.fingerprints import fingerprint, model_digest
 
 ONE_BY_ONE = 2.0  # above every probability: only the best position of each step is committed
@@ -68,7 +68,10 @@ class EngineDecoder:
 
 
 def _answer(result: BranchResult) -> Answer:
-    return Answer(result.call_id, result.name, result.value, result.num_steps, result.num_tokens)
+    efforts = {p: SlotEffort(len(steps), max(steps)) for p, steps in result.commit_steps.items()}
+    return Answer(
+        result.call_id, result.name, result.value, result.num_steps, result.num_tokens, efforts
+    )
 
 
 class ReferenceDecoder:
