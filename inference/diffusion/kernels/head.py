@@ -62,6 +62,7 @@ def _reduce_tile_of_head(
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
     SPECIALISED: tl.constexpr,
+    SINGLES: tl.constexpr,
 ):
     # Row tiles vary fastest: programs that run together share a tile of the weight, which is read from memory once.
     num_row_tiles = tl.cdiv(num_rows, ROWS)
@@ -84,6 +85,7 @@ def _reduce_tile_of_head(
         p_tile_cells,
         p_cell_start,
         p_cell_slot,
+        SINGLES,
     )
 
 
@@ -105,6 +107,7 @@ def head_kernel(
     INNER: tl.constexpr,
     PERSISTENT: tl.constexpr,
     SPECIALISED: tl.constexpr,
+    SINGLES: tl.constexpr,
 ):
     """Tiles of logits to partial results; `hidden` and `weight` are tensor descriptors."""
     if PERSISTENT:
@@ -132,6 +135,7 @@ def head_kernel(
                 COLUMNS,
                 INNER,
                 False,
+                SINGLES,
             )
     else:
         _reduce_tile_of_head(
@@ -150,6 +154,7 @@ def head_kernel(
             COLUMNS,
             INNER,
             SPECIALISED,
+            SINGLES,
         )
 
 
@@ -176,7 +181,7 @@ class FusedHead:
             raise ValueError(f"d_model={weight.shape[1]}: rows must be a multiple of 16 bytes")
 
     def __call__(self, hidden: Tensor, row_table: Tensor | None = None) -> HeadReduction:
-        """Reduce the logits of `hidden [num_rows, d_model]`, per class of `row_table` (int32 `[num_rows]`) if given."""
+        """Reduce the logits of `hidden [num_rows, d_model]`, by the classes of `row_table [num_rows]` if given."""
         config, num_rows = self.config, len(hidden)
         partials = Partials.empty(self.cells, num_rows)
         num_column_tiles = len(self.cells.tile_cells) - 1
@@ -198,6 +203,8 @@ class FusedHead:
             INNER=config.inner,
             PERSISTENT=config.persistent,
             SPECIALISED=config.specialised,
+            # Triton's partition for specialised warps does not get past a branch around the logits.
+            SINGLES=self.layout.num_groups > 1 and not config.specialised,
             num_warps=config.num_warps,
             num_stages=config.num_stages,
         )

@@ -12,12 +12,11 @@ from torch import Tensor
 
 from inference.diffusion.kernels.head_merge import Partials, merge, reduce_tile
 from inference.diffusion.kernels.naive import HeadReduction
-from inference.diffusion.kernels.vocabulary_layout import GRAIN, VocabularyLayout, plain_layout
+from inference.diffusion.kernels.vocabulary_layout import VocabularyLayout, plain_layout
 
-DEFAULT_CHUNK_BYTES = (
-    34 << 20
-)  # four rounds of 128 x 256 tiles over 132 multiprocessors, and well inside 50 MB of L2
-REDUCE_ROWS = 8
+# Exactly four 128 x 256 tiles of bfloat16 for each of 132 multiprocessors, and well inside 50 MB of L2.
+DEFAULT_CHUNK_BYTES = 33 << 20
+TILE_ROWS, TILE_COLUMNS = 16, 256
 
 
 @triton.jit(do_not_specialize=["num_rows"])
@@ -34,6 +33,7 @@ def reduce_chunk_kernel(
     p_cell_slot,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
+    SINGLES: tl.constexpr,
 ):
     """Logits `[num_rows, num_columns]`, whose first tile is number `o_tile`, to partial results."""
     i_row = tl.program_id(1) * ROWS + tl.arange(0, ROWS)
@@ -54,6 +54,7 @@ def reduce_chunk_kernel(
         p_tile_cells,
         p_cell_start,
         p_cell_slot,
+        SINGLES,
     )
 
 
@@ -63,7 +64,7 @@ class ChunkedHead:
     Args:
         weight: `[vocab, d_model]`.
         layout: of the classes to reduce by; the vocabulary as a whole if not given.
-        chunk_bytes: logits of one chunk, at most (but at least `GRAIN` columns of every row).
+        chunk_bytes: logits of one chunk, at most (but at least one tile of every row).
         logits_dtype: of the chunk; that of `hidden` if not given, which rounds the logits. CUDA only.
         overlapped: reduce a chunk on a second stream, beside the product of the next one.
     """
@@ -79,13 +80,13 @@ class ChunkedHead:
     ) -> None:
         self.layout = layout or plain_layout(len(weight), weight.device)
         self.weight = self.layout.order(weight)
-        self.cells = self.layout.cells(GRAIN)
+        self.cells = self.layout.cells(TILE_COLUMNS)
         self.chunk_bytes = chunk_bytes
         self.logits_dtype = logits_dtype or weight.dtype
         self.reduce_stream = torch.cuda.Stream(weight.device, priority=-1) if overlapped else None
 
     def __call__(self, hidden: Tensor, row_table: Tensor | None = None) -> HeadReduction:
-        """Reduce the logits of `hidden [num_rows, d_model]`, per class of `row_table` (int32 `[num_rows]`) if given."""
+        """Reduce the logits of `hidden [num_rows, d_model]`, by the classes of `row_table [num_rows]` if given."""
         partials = Partials.empty(self.cells, len(hidden))
         if self.reduce_stream is None:
             self._run(hidden, partials)
@@ -117,10 +118,10 @@ class ChunkedHead:
         main_stream.wait_stream(reduce_stream)
 
     def _chunk_width(self, num_rows: int) -> int:
-        """Columns of a chunk: a multiple of `GRAIN`."""
+        """Columns of a chunk: whole tiles."""
         buffers = 1 if self.reduce_stream is None else 2
         row_bytes = num_rows * self.logits_dtype.itemsize * buffers
-        return max(1, self.chunk_bytes // row_bytes // GRAIN) * GRAIN
+        return max(1, self.chunk_bytes // row_bytes // TILE_COLUMNS) * TILE_COLUMNS
 
     def _new_buffer(self, hidden: Tensor, width: int) -> Tensor:
         size = len(hidden) * min(width, len(self.weight))
@@ -135,9 +136,10 @@ class ChunkedHead:
 
     def _reduce(self, logits: Tensor, start: int, partials: Partials) -> None:
         num_rows, num_columns = logits.shape
-        reduce_chunk_kernel[triton.cdiv(num_columns, GRAIN), triton.cdiv(num_rows, REDUCE_ROWS)](
+        grid = (triton.cdiv(num_columns, TILE_COLUMNS), triton.cdiv(num_rows, TILE_ROWS))
+        reduce_chunk_kernel[grid](
             logits,
-            start // GRAIN,
+            start // TILE_COLUMNS,
             num_rows,
             num_columns,
             partials.score,
@@ -146,6 +148,7 @@ class ChunkedHead:
             self.cells.tile_cells,
             self.cells.cell_start,
             self.cells.cell_slot,
-            ROWS=REDUCE_ROWS,
-            COLUMNS=GRAIN,
+            ROWS=TILE_ROWS,
+            COLUMNS=TILE_COLUMNS,
+            SINGLES=self.layout.num_groups > 1,
         )

@@ -26,7 +26,7 @@ MAX_MERGE_SLOTS = 1024  # 126,464 columns in tiles of 128 are 988: one pass, all
 
 @dataclass(frozen=True, slots=True)
 class Partials:
-    """Partial results, `[num_cells, num_rows]` each."""
+    """Partial results, `[num_slots, num_rows]` each."""
 
     score: Tensor
     column: Tensor
@@ -34,8 +34,8 @@ class Partials:
 
     @classmethod
     def empty(cls, cells: Cells, num_rows: int) -> Partials:
-        """Room for the cells of `num_rows` rows."""
-        shape, device = (len(cells.cell_slot), num_rows), cells.cell_slot.device
+        """Room for the slots of `num_rows` rows."""
+        shape, device = (cells.num_slots, num_rows), cells.cell_slot.device
         return cls(
             torch.empty(shape, dtype=torch.float32, device=device),
             torch.empty(shape, dtype=torch.int32, device=device),
@@ -56,22 +56,31 @@ def reduce_tile(
     p_tile_cells,
     p_cell_start,
     p_cell_slot,
+    SINGLES: tl.constexpr,
 ):
-    """Reduce each cell of a tile. `logits` are float32 `[rows, columns]`, the first column is `o_column`."""
+    """Reduce each cell of a tile. `logits` are float32 `[rows, columns]`, the first column is `o_column`.
+
+    `SINGLES`: many cells have one column, which can be had for less.
+    """
     column = (o_column + tl.arange(0, logits.shape[1]))[None, :]
     m_row = i_row < num_rows
     last = tl.load(p_tile_cells + i_tile + 1)
     for i_cell in range(tl.load(p_tile_cells + i_tile), last):
         start = tl.load(p_cell_start + i_cell)
         end = tl.load(p_cell_start + i_cell + 1)
-        inside = (column >= start) & (column < end)
-        # `logits` is masked anew for each use, and not scaled by itself: a tile of 128 x 256 fills half the registers,
-        # so another tile, kept beside it or moved out of this loop by the compiler, would spill.
-        score = tl.max(tl.where(inside, logits, float("-inf")), 1)
-        is_best = inside & (logits == score[:, None])
-        best = tl.min(tl.where(is_best, column, NO_COLUMN), 1)
-        spread = tl.exp2((logits - score[:, None]) * LOG2_E)
-        total = tl.sum(tl.where(inside, spread, 0.0), 1)
+        if SINGLES and end == start + 1:
+            score = tl.sum(tl.where(column == start, logits, 0.0), 1)
+            best = tl.zeros_like(i_row) + start
+            total = tl.full(i_row.shape, 1.0, tl.float32)
+        else:
+            inside = (column >= start) & (column < end)
+            # `logits` is masked anew for each use, and not scaled by itself: a tile of 128 x 256 fills half the
+            # registers, so another tile, kept beside it or moved out of this loop by the compiler, would spill.
+            score = tl.max(tl.where(inside, logits, float("-inf")), 1)
+            is_best = inside & (logits == score[:, None])
+            best = tl.min(tl.where(is_best, column, NO_COLUMN), 1)
+            spread = tl.exp2((logits - score[:, None]) * LOG2_E)
+            total = tl.sum(tl.where(inside, spread, 0.0), 1)
         o_out = tl.load(p_cell_slot + i_cell) * num_rows + i_row
         tl.store(p_score + o_out, score, mask=m_row)
         tl.store(p_column + o_out, best, mask=m_row)
@@ -83,25 +92,27 @@ def merge_slots_kernel(
     p_score,
     p_column,
     p_total,
-    p_group_slots,
+    p_wide_start,
+    p_wide_end,
     p_column_token,
-    p_group_score,
-    p_group_token,
-    p_group_lse,
+    p_row_score,
+    p_row_token,
+    p_row_lse,
     num_rows,
-    num_groups,
+    num_cells,
+    IS_LAST: tl.constexpr,
     ROWS: tl.constexpr,
     SLOTS: tl.constexpr,
 ):
-    """Slots of one group to its score, token and log-sum-exp, `[num_rows, num_groups]`."""
+    """The slots of a wide group to one: the results of the rows if `IS_LAST`, else one more slot."""
     i_row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
-    i_group = tl.program_id(1)
+    i_wide = tl.program_id(1)
     m_row = i_row < num_rows
     score = tl.full((ROWS,), float("-inf"), tl.float32)
     column = tl.full((ROWS,), NO_COLUMN, tl.int32)
     total = tl.zeros((ROWS,), tl.float32)
-    last = tl.load(p_group_slots + i_group + 1)
-    for o_slot in range(tl.load(p_group_slots + i_group), last, SLOTS):
+    last = tl.load(p_wide_end + i_wide)
+    for o_slot in range(tl.load(p_wide_start + i_wide), last, SLOTS):
         i_slot = o_slot + tl.arange(0, SLOTS)
         o_in = i_slot[:, None] * num_rows + i_row[None, :]
         m_in = (i_slot < last)[:, None] & m_row[None, :]
@@ -115,46 +126,55 @@ def merge_slots_kernel(
         scaled = b_total * tl.exp2((b_score - higher[None, :]) * LOG2_E)
         total = total * tl.exp2((score - higher) * LOG2_E) + tl.sum(tl.where(m_in, scaled, 0.0), 0)
         score = higher
-    o_out = i_row * num_groups + i_group
-    token = tl.load(p_column_token + column, mask=m_row & (column != NO_COLUMN), other=-1)
-    tl.store(p_group_score + o_out, score, mask=m_row)
-    tl.store(p_group_token + o_out, token, mask=m_row)
-    tl.store(p_group_lse + o_out, score + tl.log2(total) / LOG2_E, mask=m_row)
+    if IS_LAST:
+        token = tl.load(p_column_token + column, mask=m_row, other=-1)
+        tl.store(p_row_score + i_row, score, mask=m_row)
+        tl.store(p_row_token + i_row, token, mask=m_row)
+        tl.store(p_row_lse + i_row, score + tl.log2(total) / LOG2_E, mask=m_row)
+    else:
+        o_out = (num_cells + i_wide) * num_rows + i_row
+        tl.store(p_score + o_out, score, mask=m_row)
+        tl.store(p_column + o_out, column, mask=m_row)
+        tl.store(p_total + o_out, total, mask=m_row)
 
 
-@triton.jit
-def merge_groups_kernel(
-    p_group_score,
-    p_group_token,
-    p_group_lse,
-    p_group_class,
-    p_row_table,
+@triton.jit(do_not_specialize=["num_rows"])
+def merge_entries_kernel(
     p_score,
-    p_token,
-    p_lse,
+    p_column,
+    p_total,
+    p_entry_slot,
+    p_entry_class,
+    p_column_token,
+    p_row_table,
+    p_class_score,
+    p_class_token,
+    p_class_lse,
     p_row_lse,
-    num_groups,
+    num_rows,
+    num_entries,
     num_classes,
-    GROUPS: tl.constexpr,
+    ENTRIES: tl.constexpr,
     CLASSES: tl.constexpr,
 ):
-    """Groups to the classes of the row's table: one program per row and block of classes."""
+    """Entries to the classes of the row's table: one program per row and block of classes."""
     i_row = tl.program_id(0)
     i_class = tl.program_id(1) * CLASSES + tl.arange(0, CLASSES)
-    table = tl.load(p_row_table + i_row)
+    o_table = tl.load(p_row_table + i_row) * num_entries
     score = tl.full((CLASSES,), float("-inf"), tl.float32)
     token = tl.full((CLASSES,), NO_COLUMN, tl.int32)
     total = tl.zeros((CLASSES,), tl.float32)
-    row_score = tl.max(tl.full((GROUPS,), float("-inf"), tl.float32), 0)
-    row_total = tl.sum(tl.zeros((GROUPS,), tl.float32), 0)
-    for o_group in range(0, num_groups, GROUPS):
-        i_group = o_group + tl.arange(0, GROUPS)
-        m_group = i_group < num_groups
-        o_in = i_row * num_groups + i_group
-        b_score = tl.load(p_group_score + o_in, mask=m_group, other=float("-inf"))
-        b_token = tl.load(p_group_token + o_in, mask=m_group, other=NO_COLUMN)
-        b_lse = tl.load(p_group_lse + o_in, mask=m_group, other=float("-inf"))
-        b_class = tl.load(p_group_class + table * num_groups + i_group, mask=m_group, other=-1)
+    row_score = tl.max(tl.full((ENTRIES,), float("-inf"), tl.float32), 0)
+    row_total = tl.sum(tl.zeros((ENTRIES,), tl.float32), 0)
+    for o_entry in range(0, num_entries, ENTRIES):
+        i_entry = o_entry + tl.arange(0, ENTRIES)
+        m_entry = i_entry < num_entries
+        o_in = tl.load(p_entry_slot + i_entry, mask=m_entry, other=0) * num_rows + i_row
+        b_score = tl.load(p_score + o_in, mask=m_entry, other=float("-inf"))
+        b_column = tl.load(p_column + o_in, mask=m_entry, other=0)
+        b_token = tl.load(p_column_token + b_column, mask=m_entry, other=NO_COLUMN)
+        b_total = tl.load(p_total + o_in, mask=m_entry, other=0.0)
+        b_class = tl.load(p_entry_class + o_table + i_entry, mask=m_entry, other=-1)
 
         hit = b_class[:, None] == i_class[None, :]
         higher = tl.maximum(score, tl.max(tl.where(hit, b_score[:, None], float("-inf")), 0))
@@ -162,19 +182,20 @@ def merge_groups_kernel(
         b_best = tl.min(tl.where(is_best, b_token[:, None], NO_COLUMN), 0)
         token = tl.minimum(tl.where(score == higher, token, NO_COLUMN), b_best)
         base = tl.where(higher == float("-inf"), 0.0, higher)
-        spread = tl.where(hit, tl.exp2((b_lse[:, None] - base[None, :]) * LOG2_E), 0.0)
-        total = total * tl.exp2((score - base) * LOG2_E) + tl.sum(spread, 0)
+        spread = b_total[:, None] * tl.exp2((b_score[:, None] - base[None, :]) * LOG2_E)
+        total *= tl.exp2((score - base) * LOG2_E)
+        total += tl.sum(tl.where(hit, spread, 0.0), 0)
         score = higher
 
         row_higher = tl.maximum(row_score, tl.max(b_score, 0))
         row_total *= tl.exp2((row_score - row_higher) * LOG2_E)
-        row_total += tl.sum(tl.exp2((b_lse - row_higher) * LOG2_E), 0)
+        row_total += tl.sum(b_total * tl.exp2((b_score - row_higher) * LOG2_E), 0)
         row_score = row_higher
     o_out = i_row * num_classes + i_class
     m_class = i_class < num_classes
-    tl.store(p_score + o_out, score, mask=m_class)
-    tl.store(p_token + o_out, tl.where(token == NO_COLUMN, -1, token), mask=m_class)
-    tl.store(p_lse + o_out, score + tl.log2(total) / LOG2_E, mask=m_class)
+    tl.store(p_class_score + o_out, score, mask=m_class)
+    tl.store(p_class_token + o_out, tl.where(token == NO_COLUMN, -1, token), mask=m_class)
+    tl.store(p_class_lse + o_out, score + tl.log2(total) / LOG2_E, mask=m_class)
     if tl.program_id(1) == 0:
         tl.store(p_row_lse + i_row, row_score + tl.log2(row_total) / LOG2_E)
 
@@ -182,47 +203,67 @@ def merge_groups_kernel(
 def merge(
     partials: Partials, cells: Cells, layout: VocabularyLayout, row_table: Tensor | None
 ) -> HeadReduction:
-    """Merge partial results to one per row, or with `row_table` (int32 `[num_rows]`) to one per row and class."""
-    num_rows, num_groups = partials.score.shape[1], layout.num_groups
-    group_score = partials.score.new_empty(num_rows, num_groups)
-    group_token = partials.column.new_empty(num_rows, num_groups)
-    group_lse = torch.empty_like(group_score)
-    merge_slots_kernel[triton.cdiv(num_rows, MERGE_ROWS), num_groups](
+    """Merge partial results to one per row, or with `row_table` (integer `[num_rows]`) to one per row and class."""
+    if row_table is None:
+        assert layout.num_groups == 1, "a layout with classes needs the table of each row"
+        return _merge_slots(partials, cells, layout, is_last=True)
+    if len(cells.wide_start):
+        _merge_slots(partials, cells, layout, is_last=False)
+    num_rows, num_classes = partials.score.shape[1], layout.num_classes
+    num_entries = len(cells.entry_slot)
+    device = partials.score.device
+    result = HeadReduction(
+        score=torch.empty(num_rows, num_classes, dtype=torch.float32, device=device),
+        token=torch.empty(num_rows, num_classes, dtype=torch.int32, device=device),
+        lse=torch.empty(num_rows, num_classes, dtype=torch.float32, device=device),
+        row_lse=torch.empty(num_rows, dtype=torch.float32, device=device),
+    )
+    block = min(triton.next_power_of_2(num_classes), 64)
+    merge_entries_kernel[num_rows, triton.cdiv(num_classes, block)](
         partials.score,
         partials.column,
         partials.total,
-        cells.group_slots,
+        cells.entry_slot,
+        cells.entry_class,
         layout.column_token,
-        group_score,
-        group_token,
-        group_lse,
+        row_table,
+        result.score,
+        result.token,
+        result.lse,
+        result.row_lse,
         num_rows,
-        num_groups,
+        num_entries,
+        num_classes,
+        ENTRIES=min(triton.next_power_of_2(num_entries), 64),
+        CLASSES=block,
+    )
+    return result
+
+
+def _merge_slots(
+    partials: Partials, cells: Cells, layout: VocabularyLayout, *, is_last: bool
+) -> HeadReduction:
+    """The results of the rows if `is_last`; else nothing that is to be used."""
+    num_rows = partials.score.shape[1]
+    score = partials.score.new_empty(num_rows)
+    token = partials.column.new_empty(num_rows)
+    lse = torch.empty_like(score)
+    grid = (triton.cdiv(num_rows, MERGE_ROWS), len(cells.wide_start))
+    merge_slots_kernel[grid](
+        partials.score,
+        partials.column,
+        partials.total,
+        cells.wide_start,
+        cells.wide_end,
+        layout.column_token,
+        score,
+        token,
+        lse,
+        num_rows,
+        len(cells.cell_slot),
+        IS_LAST=is_last,
         ROWS=MERGE_ROWS,
         SLOTS=min(triton.next_power_of_2(cells.most_slots), MAX_MERGE_SLOTS),
         num_warps=8,
     )
-    if row_table is None:
-        assert num_groups == 1, "a layout with classes needs the table of each row"
-        return HeadReduction(group_score[:, 0], group_token[:, 0], group_lse[:, 0], group_lse[:, 0])
-    score = group_score.new_empty(num_rows, layout.num_classes)
-    token = group_token.new_empty(num_rows, layout.num_classes)
-    lse = torch.empty_like(score)
-    row_lse = score.new_empty(num_rows)
-    num_columns = min(triton.next_power_of_2(layout.num_classes), 64)
-    merge_groups_kernel[num_rows, triton.cdiv(layout.num_classes, num_columns)](
-        group_score,
-        group_token,
-        group_lse,
-        layout.group_class,
-        row_table,
-        score,
-        token,
-        lse,
-        row_lse,
-        num_groups,
-        layout.num_classes,
-        GROUPS=min(triton.next_power_of_2(num_groups), 64),
-        CLASSES=num_columns,
-    )
-    return HeadReduction(score, token, lse, row_lse)
+    return HeadReduction(score, token, lse, lse)

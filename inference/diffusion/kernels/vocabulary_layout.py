@@ -14,25 +14,42 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 GRAIN = 512  # columns; every tile width divides it
+NARROW = (
+    4  # slots that a group of a few hundred tokens needs; one of tens of thousands has hundreds
+)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Cells:
     """Columns cut at tile borders and where the group changes. Each cell is reduced by itself; int32 throughout.
 
+    A cell's result is kept in a slot, and the slots of a group follow each other. Wide groups, those of many slots, are
+    merged first, each to a slot of its own behind those of the cells; entries are these and the slots of other groups.
+
     Attributes:
         tile_cells: `[num_tiles + 1]`, first cell of each tile, and the number of cells.
         cell_start: `[num_cells + 1]`, first column of each cell, and the number of columns.
-        cell_slot: `[num_cells]`, where the cell's result is kept: the slots of a group follow each other.
-        group_slots: `[num_groups + 1]`, first slot of each group, and the number of cells.
+        cell_slot: `[num_cells]`, the slot of each cell.
+        wide_start: `[num_wide]`, first slot of each wide group; a group that is alone is wide.
+        wide_end: `[num_wide]`, the slot after its last one.
         most_slots: of any group.
+        entry_slot: `[num_entries]`, the slot of each entry.
+        entry_class: `[num_tables, num_entries]`, its class in each table.
     """
 
     tile_cells: Tensor
     cell_start: Tensor
     cell_slot: Tensor
-    group_slots: Tensor
+    wide_start: Tensor
+    wide_end: Tensor
     most_slots: int
+    entry_slot: Tensor
+    entry_class: Tensor
+
+    @property
+    def num_slots(self) -> int:
+        """Of the cells, and of the groups that are merged first."""
+        return len(self.cell_slot) + len(self.wide_start)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,26 +82,32 @@ class VocabularyLayout:
     def cells(self, tile: int) -> Cells:
         """Cut the columns for tiles of `tile` columns."""
         assert GRAIN % tile == 0
-        device = self.column_group.device
         group = self.column_group.cpu().numpy()
         column = np.arange(len(group))
-        begins = (column % tile == 0) | (group != np.roll(group, 1))
-        start = column[begins]
+        start = column[(column % tile == 0) | (group != np.roll(group, 1))]
         num_tiles = -(-len(group) // tile)
         cell_group = group[start]
         slot = np.empty(len(start), dtype=np.int64)
         slot[np.argsort(cell_group, kind="stable")] = np.arange(len(start))
         num_slots = np.bincount(cell_group, minlength=self.num_groups)
+        slot_end = np.cumsum(num_slots)
+        is_wide = (num_slots > NARROW) | (self.num_groups == 1)
+        wide, is_narrow = np.flatnonzero(is_wide), ~is_wide[cell_group]
+        entry_group = np.concatenate([wide, cell_group[is_narrow]])
 
-        def on_device(*parts: NDArray[np.int64] | list[int]) -> Tensor:
-            return torch.tensor(np.concatenate(parts), dtype=torch.int32, device=device)
+        def on_device(*parts: NDArray[np.integer] | list[int]) -> Tensor:
+            joined = np.concatenate(parts)
+            return torch.tensor(joined, dtype=torch.int32, device=self.column_group.device)
 
         return Cells(
             tile_cells=on_device(np.searchsorted(start, np.arange(num_tiles) * tile), [len(start)]),
             cell_start=on_device(start, [len(group)]),
             cell_slot=on_device(slot),
-            group_slots=on_device([0], np.cumsum(num_slots)),
+            wide_start=on_device((slot_end - num_slots)[wide]),
+            wide_end=on_device(slot_end[wide]),
             most_slots=int(num_slots.max()),
+            entry_slot=on_device(len(start) + np.arange(len(wide)), slot[is_narrow]),
+            entry_class=self.group_class[:, on_device(entry_group)].contiguous(),
         )
 
 

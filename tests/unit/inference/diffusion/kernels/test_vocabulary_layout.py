@@ -32,15 +32,35 @@ def test_cells_hold_every_token_once_with_its_classes(tables, tile):
     starts, tile_cells = cells.cell_start.tolist(), cells.tile_cells.tolist()
     assert starts[0] == 0
     assert starts[-1] == len(tokens)
-    slots = cells.group_slots.tolist()
     for cell, (start, end) in enumerate(itertools.pairwise(starts)):
         assert start // tile == (end - 1) // tile
         assert tile_cells[start // tile] <= cell < tile_cells[start // tile + 1]
-        group = layout.column_group[start:end].unique().item()
-        assert slots[group] <= cells.cell_slot[cell] < slots[group + 1]
+        assert len(layout.column_group[start:end].unique()) == 1
         assert (layout.column_token[start:end].diff() > 0).all()
-    assert sorted(cells.cell_slot.tolist()) == list(range(len(starts) - 1))
-    assert cells.most_slots == cells.group_slots.diff().max()
+
+
+@given(class_tables(), st.sampled_from([128, GRAIN]))
+def test_every_cell_counts_in_one_entry_of_its_class(tables, tile):
+    layout = class_layout(*tables)
+    cells = layout.cells(tile)
+    cell_group = layout.column_group[cells.cell_start[:-1].long()]
+    assert sorted(cells.cell_slot.tolist()) == list(range(len(cell_group)))
+    group_of_slot = torch.empty_like(cell_group)
+    group_of_slot[cells.cell_slot.long()] = cell_group
+
+    entries = cells.entry_slot.tolist()
+    covered = [slot for slot in entries if slot < len(cell_group)]
+    spans = list(zip(cells.wide_start.tolist(), cells.wide_end.tolist(), strict=True))
+    assert len(covered) + len(spans) == len(entries)
+    covered += [slot for start, end in spans for slot in range(start, end)]
+    assert sorted(covered) == list(range(len(cell_group)))
+    assert all(end - start <= cells.most_slots for start, end in spans)
+    for entry, slot in enumerate(entries):
+        first = slot if slot < len(cell_group) else spans[slot - len(cell_group)][0]
+        group = group_of_slot[first]
+        assert torch.equal(cells.entry_class[:, entry], layout.group_class[:, group])
+    for start, end in spans:
+        assert len(group_of_slot[start:end].unique()) == 1
 
 
 @given(class_tables())
