@@ -45,12 +45,11 @@ def _attend(
     state,
     inputs,
     o_key,
-    seen_start,
     seen_end,
     MASKED: tl.constexpr,
     KEYS: tl.constexpr,
 ):
-    """One step of online softmax over the keys from `o_key`; each query sees those from its start to its end."""
+    """One step of online softmax over the keys from `o_key`; if `MASKED`, each query sees those up to its end."""
     out, highest, total = state
     q, keys, values, o_head, scale = inputs
     k = keys.load([o_key, o_head])
@@ -58,7 +57,7 @@ def _attend(
     score = tl.dot(q, k.T) * scale
     if MASKED:
         i_key = (o_key + tl.arange(0, KEYS))[None, :]
-        seen = (i_key >= seen_start[:, None]) & (i_key < seen_end[:, None])
+        seen = i_key < seen_end[:, None]
         score = tl.where(seen, score, float("-inf"))
         # What no query sees may hold another call's NaN, or nothing yet, and zero times NaN is NaN.
         v = tl.where((tl.max(seen.to(tl.int32), 0) > 0)[:, None], v, tl.zeros_like(v))
@@ -133,15 +132,17 @@ def attention_kernel(
     zero = tl.zeros((QUERIES,), tl.int32)
     whole = start + (tl.maximum(end - start, 0) // KEYS) * KEYS
     for o_key in range(start, whole, KEYS):
-        state = _attend(state, inputs, o_key, zero, zero, False, KEYS)
+        state = _attend(state, inputs, o_key, zero, False, KEYS)
     if whole < end:
-        state = _attend(state, inputs, whole, zero, zero + end, True, KEYS)
+        state = _attend(state, inputs, whole, zero + end, True, KEYS)
     if i_split == 0:
-        i_canvas = tl.load(p_row_canvas + i_row, mask=m_row, other=0)
-        own_start = tl.load(p_canvas_start + i_canvas, mask=m_row, other=FAR)
-        own_end = tl.load(p_canvas_end + i_canvas, mask=m_row, other=0)
-        for o_key in range(tl.min(own_start, 0), tl.max(own_end, 0), KEYS):
-            state = _attend(state, inputs, o_key, own_start, own_end, True, KEYS)
+        row_canvas = tl.load(p_row_canvas + i_row, mask=m_row, other=-1)
+        first = tl.min(tl.where(m_row, row_canvas, FAR), 0)
+        for i_canvas in range(first, tl.max(row_canvas, 0) + 1):
+            own_end = tl.load(p_canvas_end + i_canvas)
+            seen_end = tl.where(row_canvas == i_canvas, own_end, 0)
+            for o_key in range(tl.load(p_canvas_start + i_canvas), own_end, KEYS):
+                state = _attend(state, inputs, o_key, seen_end, True, KEYS)
     out, highest, total = state
     out = out / total[:, None]
     if SPLIT_KEYS:
@@ -204,8 +205,7 @@ def ragged_attention(
 ) -> Tensor:
     """Attention of open positions over the prompt of their call and their own canvas, as `naive.ragged_attention`.
 
-    Nothing waits for the device: all ranges are read there. Rows that belong to no call are not written. The canvases
-    of a call should be neighbours in the cache, as everything between them is stepped over.
+    Nothing waits for the device: all ranges are read there. Rows that belong to no call are not written.
 
     Args:
         max_rows_per_call: bound on the open positions of a call.

@@ -181,11 +181,11 @@ class OpenRows:
     """Where the open positions of a step belong: int32, on the device of the model.
 
     Attributes:
-        call_offsets: `[num_calls + 1]`, first row of each call, and the end of the last one. Rows of one canvas are
-            neighbours.
+        call_offsets: `[num_calls + 1]`, first row of each call, and the end of the last one.
         prompt_start: `[num_calls]`, first cache row of the call's prompt.
         prompt_end: `[num_calls]`, the row after its last one.
-        row_canvas: `[num_rows]`, the canvas of each row.
+        row_canvas: `[num_rows]`, the canvas of each row. The canvases of a call follow each other, and so do the rows
+            of a canvas.
         canvas_start: `[num_canvases]`, first cache row of each canvas.
         canvas_end: `[num_canvases]`, the row after its last one.
     """

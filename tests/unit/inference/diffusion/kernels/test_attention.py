@@ -19,7 +19,7 @@ def make_calls(device):
         place += prompt
         ends.append(place)
         for canvas, count in zip(canvases, num_open, strict=True):
-            place += 2
+            place += 40 if len(canvas_starts) == 1 else 2
             row_canvas += [len(canvas_starts)] * count
             canvas_starts.append(place)
             place += canvas
