@@ -88,20 +88,18 @@ def build_automaton(
     tree = parse(regex)
     shapes = vocabulary.shapes(byte_groups(tree))
     pieces = [vocabulary.token_bytes[token] for token in shapes.representatives]
-    kept = np.arange(len(pieces))
     table = _run_tokens(text_of(tree), pieces)
-    if counter is not None and len(table.accepting) * (counter.top + 1) > MAX_COUNTED_STATES:
-        kept = np.array([i for i, piece in enumerate(pieces) if _is_text(piece)], dtype=np.int64)
-        table = _run_tokens(text_of(tree), [pieces[shape] for shape in kept])
-    class_of_shape = np.zeros(len(pieces) + 1, dtype=np.int64)  # the last one is of no shape
     if counter is None:
-        table, class_of_shape[kept] = _reduced(table, merge_columns(table), allow_empty)
+        table, classes = _reduced(table, merge_columns(table), allow_empty)
     else:
-        weights = np.array([_num_code_points(pieces[shape]) for shape in kept], dtype=np.int64)
+        if len(table.accepting) * (counter.top + 1) > MAX_COUNTED_STATES:
+            table.transitions[:, ~vocabulary.is_text[shapes.representatives]] = DEAD
+        weights = vocabulary.num_code_points[shapes.representatives]
         classes = merge_columns(table, weights)
         _, columns = np.unique(classes[classes > 0], return_index=True)
-        table = count(table, weights[classes > 0][columns], counter)
-        table, class_of_shape[kept] = _reduced(table, classes, allow_empty)
+        table = count(minimal(reachable(table)), weights[classes > 0][columns], counter)
+        table, classes = _reduced(table, classes, allow_empty)
+    class_of_shape = np.append(classes, DEAD)  # the last one for tokens of no shape
     return _with_pad(table, class_of_shape[shapes.shape_of_token], vocabulary)
 
 
@@ -187,18 +185,6 @@ def _utf8_boundaries(sets: list[Ranges]) -> set[int]:
     return boundaries
 
 
-def _is_text(piece: bytes) -> bool:
-    try:
-        piece.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _num_code_points(piece: bytes) -> int:
-    return sum(byte & 0xC0 != 0x80 for byte in piece)
-
-
 def _run_tokens(regex: str, pieces: list[bytes]) -> Table:
     """Run every piece from every state: columns are pieces.
 
@@ -208,18 +194,21 @@ def _run_tokens(regex: str, pieces: list[bytes]) -> Table:
     # All bytes are run too, as outlines-core refuses a vocabulary that leaves any state without a way on.
     known = set(pieces)
     extra = [bytes([byte]) for byte in range(256) if bytes([byte]) not in known]
-    columns = {piece: [column] for column, piece in enumerate([*pieces, *extra])}
+    columns = {piece: [column] for column, piece in enumerate((*pieces, *extra))}
     index = Index(f"(?:{regex})\\x00", OutlinesVocabulary(len(columns), columns))
     following = index.get_transitions()
-    number = {state: i for i, state in enumerate(following, START)}
-    if len(number) * len(columns) > MAX_RAW_SIZE:
-        raise AutomatonTooLargeError(f"{len(number)} states")
-    transitions = np.zeros((len(number) + 1, len(columns) + 1), dtype=np.int64)
-    for state, targets in following.items():
-        reached = [number[target] for target in targets.values()]
-        transitions[number[state], list(targets.keys())] = reached
+    states = np.array(sorted(following))
+    if len(states) * len(columns) > MAX_RAW_SIZE:
+        raise AutomatonTooLargeError(f"{len(states)} states")
+    transitions = np.zeros((len(states) + 1, len(columns) + 1), dtype=np.int64)
+    for number, state in enumerate(states.tolist(), START):
+        targets = following[state]
+        reached = np.fromiter(targets.values(), dtype=np.int64, count=len(targets))
+        column = np.fromiter(targets.keys(), dtype=np.int64, count=len(targets))
+        transitions[number, column] = np.searchsorted(states, reached) + START
     accepting = transitions[:, columns[_END][0]] != DEAD
-    return Table(transitions[:, : len(pieces)], accepting, number[index.get_initial_state()])
+    start = int(np.searchsorted(states, index.get_initial_state())) + START
+    return Table(transitions[:, : len(pieces)], accepting, start)
 
 
 def _with_pad(

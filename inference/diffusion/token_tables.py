@@ -51,14 +51,24 @@ def merge_columns(table: Table, weights: NDArray[np.int64] | None = None) -> NDA
 
     Classes number the columns left from 1; 0 is dead.
     """
-    columns = np.ascontiguousarray(table.transitions.T)
-    if not len(columns):
-        return np.zeros(0, dtype=np.int64)
+    columns = table.transitions.T
     keys = columns if weights is None else np.column_stack((columns, weights))
-    _, first, inverse = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    first, inverse = _unique_rows(keys)
     alive = (columns[first] != DEAD).any(axis=1)
     table.transitions = table.transitions[:, first[alive]]
-    return np.where(alive, np.cumsum(alive), 0)[inverse.reshape(-1)]
+    return np.where(alive, np.cumsum(alive), 0)[inverse]
+
+
+def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first row of every kind, and the kind of every row; hashed, as sorting whole rows takes seconds."""
+    dice = np.random.default_rng(0)
+    weights = dice.integers(0, 2**64, rows.shape[1], dtype=np.uint64, endpoint=False) | np.uint64(1)
+    keys = np.zeros(len(rows), dtype=np.uint64)
+    for column in range(rows.shape[1]):
+        keys += rows[:, column].astype(np.uint64) * weights[column]
+    _, first, inverse = np.unique(keys, return_index=True, return_inverse=True)
+    assert (rows == rows[first[inverse]]).all(), "hash collision"
+    return first, inverse
 
 
 def count(table: Table, weights: NDArray[np.int64], counter: Counter) -> Table:
@@ -105,8 +115,7 @@ def minimal(table: Table) -> Table:
     num_blocks = 1 + int(block.any())
     while True:
         signature = np.column_stack((block, block[table.transitions]))
-        _, first, block = np.unique(signature, axis=0, return_index=True, return_inverse=True)
-        block = block.reshape(-1)
+        first, block = _unique_rows(signature)
         if len(first) == num_blocks:
             break
         num_blocks = len(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -58,6 +59,17 @@ class Vocabulary:
             np.random.default_rng(0).integers(0, 2**63, longest, dtype=np.uint64) * 2 + 1
         )
 
+    @cached_property
+    def num_code_points(self) -> NDArray[np.int64]:
+        """`[vocab]` characters that begin in each token."""
+        begins = np.concatenate(([0], np.cumsum((self._bytes & 0xC0) != 0x80)))
+        return begins[self._starts + self._num_bytes] - begins[self._starts]
+
+    @cached_property
+    def is_text(self) -> NDArray[np.bool_]:
+        """`[vocab]` whether each token is made of whole characters."""
+        return np.array([_is_text(piece) for piece in self.token_bytes])
+
     def __len__(self) -> int:
         return len(self.token_bytes)
 
@@ -88,3 +100,11 @@ class Vocabulary:
         twin_starts = np.repeat(self._starts[twins], self._num_bytes[tokens])
         places = twin_starts + self._place[of_token]
         assert (groups[places] == groups[of_token]).all(), "hash collision"
+
+
+def _is_text(piece: bytes) -> bool:
+    try:
+        piece.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

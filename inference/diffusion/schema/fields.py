@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from inference.diffusion.schema.errors import SchemaError
 from inference.diffusion.schema.languages import FREE_TEXT, Choices, Empty, Language, Regular
 from inference.diffusion.schema.numbers import Grid, grid_regex
-from inference.diffusion.schema.regex import lengths, literal, text_of
+from inference.diffusion.schema.regex import Regex, char_sets, lengths, literal, text_of
 from inference.diffusion.schema.scalars import (
     Alternative,
     FreeText,
@@ -146,10 +146,16 @@ def _room(option: Alternative) -> int:
         case Strings(tree, low, high):
             longest = lengths(tree)[1]
             bounds = [bound for bound in (longest, high) if bound is not None]
-            return min(bounds, default=max(DEFAULT_PATTERN_CHARACTERS, low))
+            return _num_bytes(tree) * min(bounds, default=max(DEFAULT_PATTERN_CHARACTERS, low))
         case Numbers(numbers):
             return _widest(numbers)
     raise AssertionError(option)
+
+
+def _num_bytes(tree: Regex) -> int:
+    """Bytes of a character where the language is not in ASCII: its tokens may be no longer than a byte."""
+    lowest = [ranges[0][0] for ranges in char_sets(tree) if ranges]
+    return max((len(chr(code_point).encode()) for code_point in lowest), default=1)
 
 
 def _widest(numbers: Grid) -> int:

@@ -111,7 +111,7 @@ class Regular:
         max_length: most code points of the value; None: no bound, or the regex keeps it.
         counted: code points are counted while decoding, as the regex does not keep both lengths by itself.
         specials: texts that stand for a value of their own, such as `null`.
-        num_characters: room for the longest text, in code points.
+        num_characters: room for the longest text, in code points; in bytes where they are not ASCII.
     """
 
     regex: str

@@ -2,10 +2,14 @@
 
 import json
 from collections import Counter
+from datetime import date, time
 from decimal import Decimal
+from typing import Annotated, Literal
+from uuid import UUID
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from analytics.records import LeadFeatures, Sentiment, Summary
 from inference.diffusion.random_records import random_records
@@ -13,7 +17,7 @@ from inference.diffusion.scaffold import compile_scaffold
 from inference.diffusion.slot_groups import TableStore
 
 BATCH_SIZES = (64, 1, 7, 2, 48)
-NUM_ROUNDS = 3
+NUM_ROUNDS = 2
 
 
 def exact(value):
@@ -71,6 +75,46 @@ def test_the_built_in_records_pass_their_models(tokenizer, num_turns):
             assert validated.model_dump(mode="json", exclude={"score", "tier"}) | record.value
             cited = {value for key, value in record.value.items() if key.endswith("_turn")}
             assert all(turn is None or 1 <= turn <= num_turns for turn in cited)
+
+
+class Card(BaseModel):
+    kind: Literal["card"] = "card"
+    last4: Annotated[str, Field(pattern=r"^\d{4}$")]
+
+
+class Transfer(BaseModel):
+    kind: Literal["transfer"] = "transfer"
+    reference: UUID
+    due: date | None = None
+
+
+class Answer(BaseModel):
+    """Fields as a team would write them, not as a schema compiler would like them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    at: AwareDatetime
+    opening: time
+    share: Annotated[float, Field(ge=0, le=1, multiple_of=0.01)]
+    count: Annotated[int, Field(gt=0, lt=100_000)]
+    payment: Annotated[Card | Transfer, Field(discriminator="kind")]
+    earlier: Annotated[
+        list[Annotated[Card | Transfer, Field(discriminator="kind")]], Field(max_length=2)
+    ] = []
+    tags: Annotated[list[Literal["new", "vip"]], Field(min_length=1, max_length=3)]
+    note: Annotated[str, Field(min_length=3, max_length=30)] | None = None
+    mixed: int | Literal["many"] | None
+
+
+def test_records_of_a_rich_model_pass_its_validation(tokenizer):
+    scaffold = compile_scaffold(
+        Answer.model_json_schema(), tokenizer, instructions="Read.", name="answer", num_turns=3
+    )
+    kinds = set()
+    for seed in range(3):
+        for record in random_records([scaffold] * 6, seed=seed):
+            kinds.add(Answer.model_validate_json(json.dumps(record.value)).payment.kind)
+    assert kinds == {"card", "transfer"}
 
 
 def test_free_text_is_writable_and_keeps_its_lengths(tokenizer):

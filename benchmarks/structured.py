@@ -1,0 +1,221 @@
+"""The structured-output guarantee at scale: `python -m benchmarks.structured --records 10000 --out FILE`.
+
+Random logits, random commit sets, batches of 1 to 64 canvases over every schema of `structured_schemas.json`, each
+record validated under Draft 2020-12 with formats asserted. Before that compile times, cold and cached, for a vocabulary
+of LLaDA's size, and the plain PyTorch step. Ends with exit code 1 when a record is invalid.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import platform
+import random
+import statistics
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import torch
+from jsonschema import Draft202012Validator
+
+from inference.diffusion.constraint import ConstraintBatch
+from inference.diffusion.kernels.naive import head_reduce_classes
+from inference.diffusion.random_records import random_records
+from inference.diffusion.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
+from inference.diffusion.vocabulary import Tokenizer
+
+SCHEMAS = Path(__file__).with_name("structured_schemas.json")
+MAX_BATCH = 64
+NUM_TURNS = 60  # of a usual call
+STEP_BATCHES = (1, 8, 64)  # canvases
+CORPUS = [
+    "The caller wants to book an appointment for a haircut on Tuesday at 3 pm and asks about the price.",
+    "Größe, Ärger, déjà vu, ключ, 日本語のテキスト, 🙂🙂, naïve café, ÿé àÿ.",
+    '{"outcome":"booked","outcome_turn":12,"tags":["red","green"],"price":null,"ok":true}',
+    "2026-11-22T10:15:00Z 1999-02-28 23:59:59+01:00 99.95 -0.25 100000 007 4711 +491701234567",
+    "anna.smith@example.com v1.2.3-beta ABC-1234 3f2a9c1e-77aa-4bd0-9e01-aabbccddeeff \\ \" ' /",
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--tokenizer", type=Path, help="a checkpoint directory; else one is trained"
+    )
+    parser.add_argument("--out", type=Path, help="where to write the JSON; else to standard output")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    tokenizer = load_tokenizer(options.tokenizer)
+    schemas = json.loads(SCHEMAS.read_text("utf-8"))
+    result = {
+        "machine": platform.machine(),
+        "vocabulary": len(tokenizer.token_bytes),
+        "num_schemas": len(schemas),
+        "compile_ms": compile_times(schemas),
+        "step_ms": step_times(schemas, tokenizer),
+        "guarantee": guarantee(schemas, tokenizer, options.records, options.seed),
+    }
+    text = json.dumps(result, indent=1, ensure_ascii=False)
+    if options.out:
+        options.out.write_text(text + "\n", "utf-8")
+    else:
+        sys.stdout.write(text + "\n")
+    return 1 if result["guarantee"]["invalid"] else 0
+
+
+def load_tokenizer(directory: Path | None) -> DiffusionTokenizer:
+    if directory is not None:
+        return DiffusionTokenizer.read(directory)
+    return train_tokenizer(CORPUS * 8, vocab_size=640)
+
+
+class WordTokenizer:
+    """As many tokens as LLaDA has, of like kinds and lengths; text is encoded byte by byte."""
+
+    def __init__(self, num_tokens: int = 126_464) -> None:
+        dice = random.Random(0)
+        pieces = dict.fromkeys(bytes([byte]) for byte in range(256))
+        while len(pieces) < num_tokens - 2:
+            pieces[self._piece(dice)] = None
+        self.token_bytes = [*pieces, b"", b""]
+        self.pad_token_id, self.mask_token_id = num_tokens - 2, num_tokens - 1
+
+    def _piece(self, dice: random.Random) -> bytes:
+        kind = dice.random()
+        space = dice.choice([b" ", b""])
+        if kind < 0.6:
+            return space + bytes(dice.choices(b"etaoinshrdlucmfwypvbgkjqxz", k=dice.randint(2, 12)))
+        if kind < 0.65:
+            return bytes(dice.choices(b"0123456789", k=dice.randint(2, 3)))
+        if kind < 0.75:
+            return bytes(dice.choices(b'{}[]()",:;.!?-_/\\ \n\t=+*', k=dice.randint(2, 6)))
+        first = dice.choice([0xC0, 0x400, 0x4E00, 0x1F300])
+        text = "".join(chr(first + dice.randrange(64)) for _ in range(dice.randint(1, 4)))
+        return space + text.encode()[: -dice.randint(1, 2) if kind > 0.95 else None]
+
+    def encode(self, text: str) -> list[int]:
+        return list(text.encode())
+
+
+def compile_all(schemas: dict[str, Any], tokenizer: Tokenizer) -> list[Scaffold]:
+    return [
+        compile_scaffold(schema, tokenizer, instructions="Read.", name=name, num_turns=NUM_TURNS)
+        for name, schema in schemas.items()
+    ]
+
+
+def guarantee(
+    schemas: dict[str, Any], tokenizer: DiffusionTokenizer, num_records: int, seed: int
+) -> dict[str, Any]:
+    """Count valid and invalid records."""
+    checker = Draft202012Validator.FORMAT_CHECKER
+    validators = {
+        name: Draft202012Validator(exact(schema), format_checker=checker)
+        for name, schema in schemas.items()
+    }
+    store = TableStore(len(tokenizer.token_bytes), "cpu")
+    checked: Counter[str] = Counter()
+    invalid: list[dict[str, Any]] = []
+    started = time.perf_counter()
+    for number, batch in enumerate(batches(compile_all(schemas, tokenizer), num_records, seed)):
+        records = random_records(batch, seed=seed * 1_000_000 + number, store=store)
+        for scaffold, record in zip(batch, records, strict=True):
+            checked[scaffold.name] += 1
+            for error in validators[scaffold.name].iter_errors(exact(record.value)):
+                entry = {"schema": scaffold.name, "value": record.value, "error": error.message}
+                invalid.append(entry)
+    return {
+        "records": checked.total(),
+        "schemas": len(checked),
+        "fewest_per_schema": min(checked.values()),
+        "invalid": len(invalid),
+        "examples": invalid[:10],
+        "seconds": round(time.perf_counter() - started, 1),
+    }
+
+
+def batches(scaffolds: list[Scaffold], num_records: int, seed: int) -> Iterator[list[Scaffold]]:
+    """Random batches that go through all schemas in turn."""
+    dice = random.Random(seed)
+    pending: list[Scaffold] = []
+    while num_records > 0:
+        size = min(dice.choice([1, 2, 3, 7, 16, 33, MAX_BATCH]), num_records)
+        while len(pending) < size:
+            pending += dice.sample(scaffolds, len(scaffolds))
+        yield pending[:size]
+        del pending[:size]
+        num_records -= size
+
+
+def exact(value: Any) -> Any:
+    """JSON numbers as decimals: `multipleOf: 0.1` is about tenths, not about their nearest binary fractions."""
+    return json.loads(json.dumps(value), parse_float=Decimal)
+
+
+def compile_times(schemas: dict[str, Any]) -> dict[str, Any]:
+    """Milliseconds to compile each schema: with nothing cached but the vocabulary's arrays, and again."""
+    words = WordTokenizer()
+    cold: dict[str, float] = {}
+    cached: list[float] = []
+    for name, schema in schemas.items():
+        tokenizer = copy.copy(words)  # another tokenizer to the caches
+        compile_all({"": {"type": "object", "properties": {}}}, tokenizer)
+        cold[name] = elapsed_ms(lambda s=schema, t=tokenizer: compile_all({"x": s}, t))
+        cached.append(elapsed_ms(lambda s=schema, t=tokenizer: compile_all({"x": s}, t)))
+    slowest = max(cold, key=lambda name: cold[name])
+    return {
+        "vocabulary": len(words.token_bytes),
+        "cold_median": round(statistics.median(cold.values()), 2),
+        "cold_max": round(cold[slowest], 1),
+        "slowest": slowest,
+        "cached_max": round(max(cached), 2),
+    }
+
+
+def elapsed_ms(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - started)
+
+
+def step_times(schemas: dict[str, Any], tokenizer: DiffusionTokenizer) -> dict[str, float]:
+    """Milliseconds of propose and commit in plain PyTorch, without the head, per number of canvases."""
+    times = {}
+    for count in STEP_BATCHES:
+        scaffolds = compile_all({"x": schemas["quality_assurance"]}, tokenizer) * count
+        store = TableStore(len(tokenizer.token_bytes), "cpu")
+        length = scaffolds[0].num_tokens
+        batch = ConstraintBatch(scaffolds, range(0, count * length, length), count * length, store)
+        tokens = torch.tensor(scaffolds[0].tokens).repeat(count)
+        place = (tokens == tokenizer.mask_token_id).nonzero()[:, 0]
+        dice = torch.Generator().manual_seed(0)
+        reduction = head_reduce_classes(
+            torch.randn(len(place), 16, generator=dice),
+            torch.randn(len(tokenizer.token_bytes), 16, generator=dice),
+            store.token_class,
+            batch.table_of_place[place],
+            store.num_classes,
+        )
+
+        def step(batch=batch, reduction=reduction, place=place, tokens=tokens) -> None:
+            written, state = tokens.clone(), batch.new_state()
+            proposal = batch.propose(reduction, place, written, state)
+            chosen = proposal.confidence > 0.5
+            batch.commit(proposal, chosen, written, torch.ones(len(tokens)), state)
+
+        times[str(count)] = round(statistics.median(elapsed_ms(step) for _ in range(5)), 2)
+    return times
+
+
+if __name__ == "__main__":
+    sys.exit(main())
