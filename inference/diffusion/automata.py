@@ -1,7 +1,7 @@
 """Token automata: what a slot's language allows, as transitions between states over classes of tokens.
 
-A byte DFA of the language is run over one representative token per token shape (outlines-core), reduced to its smallest
-form, extended by an absorbing PAD state, and its tokens merged to classes with equal transitions.
+The regex becomes an automaton over bytes (outlines-core), that is run over one representative of all tokens that it
+cannot tell apart, reduced to its smallest form, and extended by an absorbing PAD state.
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from outlines_core import Index
 from outlines_core import Vocabulary as OutlinesVocabulary
 
-from inference.diffusion.schema.charsets import Ranges
-from inference.diffusion.schema.regex import Regex, char_sets, parse, text_of
+from inference.diffusion.schema.regex import parse, text_of
 from inference.diffusion.token_tables import (
     DEAD,
     MAX_RAW_SIZE,
@@ -35,7 +34,7 @@ from inference.diffusion.token_tables import (
 from inference.diffusion.vocabulary import Vocabulary
 
 MAX_COUNTED_STATES = 256  # states times counts up to which parts of characters are counted too
-_END = b"\0"  # ends every text; no text holds it
+_END = 0  # the byte that ends every text; no text holds it
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -85,10 +84,10 @@ def build_automaton(
         AutomatonTooLargeError: more than `MAX_STATES` states or `MAX_TABLE_SIZE` transitions.
         LanguageEmptyError: no text can be written with the tokenizer.
     """
-    tree = parse(regex)
-    shapes = vocabulary.shapes(byte_groups(tree))
+    byte_table, class_of_byte = _byte_table(regex)
+    shapes = vocabulary.shapes(class_of_byte)
     pieces = [vocabulary.token_bytes[token] for token in shapes.representatives]
-    table = _run_tokens(text_of(tree), pieces)
+    table = _run_pieces(byte_table, class_of_byte, pieces)
     if counter is None:
         table, classes = _reduced(table, merge_columns(table), allow_empty)
     else:
@@ -144,71 +143,44 @@ def _reduced(
     return smallest, later[classes]
 
 
-def byte_groups(tree: Regex) -> NDArray[np.int64]:
-    """Bytes that no character set of `tree` tells apart: `[256]` group numbers, -1 for bytes that occur in none."""
-    sets = sorted(char_sets(tree))
-    groups = np.full(256, -1, dtype=np.int64)
-    signatures: dict[tuple[bool, ...], int] = {}
-    for byte in range(0x80):
-        signature = tuple(any(low <= byte <= high for low, high in ranges) for ranges in sets)
-        if any(signature):
-            groups[byte] = signatures.setdefault(signature, len(signatures))
-    if any(ranges and ranges[-1][1] >= 0x80 for ranges in sets):
-        inside = np.zeros(257, dtype=np.int64)
-        inside[sorted(_utf8_boundaries(sets))] = 1
-        groups[0x80:] = len(signatures) + np.cumsum(inside[0x80:256])
-    return groups
-
-
-def _utf8_boundaries(sets: list[Ranges]) -> set[int]:
-    """Bytes where a UTF-8 range of the sets may begin, or another one has just ended."""
-    boundaries = {
-        0x80,
-        0x90,
-        0xA0,
-        0xC0,
-        0xC2,
-        0xE0,
-        0xE1,
-        0xED,
-        0xEE,
-        0xEF,
-        0xF0,
-        0xF1,
-        0xF4,
-        0xF5,
-    }
-    for ranges in sets:
-        for code_point in (end for pair in ranges for end in pair):
-            for byte in chr(code_point).encode():
-                boundaries |= {byte, byte + 1}
-    return boundaries
-
-
-def _run_tokens(regex: str, pieces: list[bytes]) -> Table:
-    """Run every piece from every state: columns are pieces.
+def _byte_table(regex: str) -> tuple[Table, NDArray[np.int64]]:
+    """The smallest automaton over bytes, and the column of every byte: `[256]`, -1 for bytes that occur in no text.
 
     The regex crate stops at the first alternative that matches, so `a|ab` alone would never give `ab`. Here a byte that
     no text holds ends every match, and no alternative is the beginning of another one.
     """
-    # All bytes are run too, as outlines-core refuses a vocabulary that leaves any state without a way on.
-    known = set(pieces)
-    extra = [bytes([byte]) for byte in range(256) if bytes([byte]) not in known]
-    columns = {piece: [column] for column, piece in enumerate((*pieces, *extra))}
-    index = Index(f"(?:{regex})\\x00", OutlinesVocabulary(len(columns), columns))
+    every_byte = {bytes([byte]): [byte] for byte in range(256)}
+    index = Index(f"(?:{text_of(parse(regex))})\\x00", OutlinesVocabulary(256, every_byte))
     following = index.get_transitions()
     states = np.array(sorted(following))
-    if len(states) * len(columns) > MAX_RAW_SIZE:
-        raise AutomatonTooLargeError(f"{len(states)} states")
-    transitions = np.zeros((len(states) + 1, len(columns) + 1), dtype=np.int64)
+    transitions = np.zeros((len(states) + 1, 257), dtype=np.int64)
     for number, state in enumerate(states.tolist(), START):
         targets = following[state]
-        reached = np.fromiter(targets.values(), dtype=np.int64, count=len(targets))
-        column = np.fromiter(targets.keys(), dtype=np.int64, count=len(targets))
-        transitions[number, column] = np.searchsorted(states, reached) + START
-    accepting = transitions[:, columns[_END][0]] != DEAD
+        reached = np.searchsorted(states, list(targets.values())) + START
+        transitions[number, list(targets)] = reached
+    accepting = transitions[:, _END] != DEAD
+    transitions[:, _END] = DEAD
     start = int(np.searchsorted(states, index.get_initial_state())) + START
-    return Table(transitions[:, : len(pieces)], accepting, start)
+    table = Table(transitions[:, :256], accepting, start)
+    class_of_byte = merge_columns(table)
+    table = minimal(reachable(table))
+    later = np.concatenate(([DEAD], merge_columns(table)))
+    return table, later[class_of_byte] - 1
+
+
+def _run_pieces(table: Table, class_of_byte: NDArray[np.int64], pieces: list[bytes]) -> Table:
+    """Run every piece, byte by byte, from every state: columns are pieces."""
+    num_states = len(table.accepting)
+    if num_states * len(pieces) > MAX_RAW_SIZE:
+        raise AutomatonTooLargeError(f"{num_states} states")
+    lengths = np.array([len(piece) for piece in pieces], dtype=np.int64)
+    starts = np.cumsum(lengths) - lengths
+    columns = class_of_byte[np.frombuffer(b"".join(pieces), dtype=np.uint8)]
+    state = np.repeat(np.arange(num_states)[:, None], len(pieces), axis=1)
+    for place in range(int(lengths.max(initial=0))):
+        longer = np.flatnonzero(lengths > place)
+        state[:, longer] = table.transitions[state[:, longer], columns[starts[longer] + place]]
+    return Table(state, table.accepting, table.start)
 
 
 def _with_pad(

@@ -62,7 +62,7 @@ def merge_columns(table: Table, weights: NDArray[np.int64] | None = None) -> NDA
 def _unique_rows(rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The first row of every kind, and the kind of every row; hashed, as sorting whole rows takes seconds."""
     dice = np.random.default_rng(0)
-    weights = dice.integers(0, 2**64, rows.shape[1], dtype=np.uint64, endpoint=False) | np.uint64(1)
+    weights = dice.integers(0, 2**63, (rows.shape[1],), dtype=np.uint64) * 2 + 1
     keys = np.zeros(len(rows), dtype=np.uint64)
     for column in range(rows.shape[1]):
         keys += rows[:, column].astype(np.uint64) * weights[column]
