@@ -11,20 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from inference.speech import Recording, read_recording
+from inference.speech import read_recording
 from inference.speech.media import SAMPLE_RATE
 
-# Enough for a few turns; speech recognition on a busy processor takes its time.
-SECONDS = 10
+# Both sides have their say at its beginning; speech recognition on a busy processor takes its time.
+SPOKEN, SECONDS = "clinic-reschedule.mp3", 10
 
 
 @cache
 def speech() -> np.ndarray:
-    """The beginning of the first shipped recording with two good channels: int16 [samples, 2] at 16 kHz."""
-    with as_file(files("workers").joinpath("demo", "recordings")) as folder:
-        folder = Path(os.environ.get("AFTERCALL_TEST_SPEECH", folder))  # DEV
-        candidates = sorted(path for path in folder.iterdir() if path.suffix != ".csv")
-        recording = next(found for path in candidates if _is_good(found := _read(path)))
+    """The beginning of a recording of the demo: int16 [samples, 2] at 16 kHz."""
+    with as_file(files("workers").joinpath("demo", "recordings", SPOKEN)) as path:
+        recording = read_recording(path, max_seconds=600)
+    assert recording.verdict == "ok"
     audio = recording.audio[:, : SECONDS * SAMPLE_RATE]
     return np.ascontiguousarray((audio.T * 32_767).astype("<i2"))
 
@@ -76,11 +75,3 @@ def write_forbidden(path: Path) -> Path:
         path.write_bytes(b"RIFF")
         path.chmod(0)
     return path
-
-
-def _read(path: Path) -> Recording:
-    return read_recording(path, max_seconds=3_600)
-
-
-def _is_good(recording: Recording) -> bool:
-    return recording.verdict == "ok"

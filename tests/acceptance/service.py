@@ -100,6 +100,14 @@ class Service:
             if _belongs(process, here, self.data_dir)
         ]
 
+    def worker(self, queue: str) -> int:
+        """Id of the worker process of a queue; those of its pool are its children."""
+        assert self.supervisor is not None
+        children = Path(f"/proc/{self.supervisor.pid}").glob("task/*/children")
+        pids = [int(pid) for child in children for pid in child.read_text().split()]
+        command = f"workers.process\0{queue}\0".encode()
+        return next(pid for pid in pids if command in Path(f"/proc/{pid}/cmdline").read_bytes())
+
     @property
     def database_url(self) -> str:
         """Where Postgres answers; the embedded one only while somebody runs it."""

@@ -42,8 +42,7 @@ def test_whatever_is_killed_the_next_start_finishes_the_rest(
 
     service.up()
     wait_for_more(service, "transcripts")
-    [(worker,)] = service.query("SELECT worker FROM jobs ORDER BY finished_at DESC LIMIT 1")
-    kill(parent_of(int(worker.rpartition(":")[2])))  # the supervisor starts another one
+    kill(service.worker("transcribe"))  # the supervisor starts another one
 
     statuses = service.wait_until_ended(NUM_CALLS)
     assert set(statuses.values()) == {"scored"}, service.describe()
@@ -57,9 +56,3 @@ def test_whatever_is_killed_the_next_start_finishes_the_rest(
     assert count(service, "analysis_runs") == 3 * NUM_CALLS
     assert service.stop() == 0
     assert service.processes() == []
-
-
-def parent_of(pid: int) -> int:
-    """The process that started `pid`."""
-    status = Path(f"/proc/{pid}/stat").read_text()
-    return int(status.rpartition(")")[2].split()[1])
