@@ -28,7 +28,7 @@ from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.random_records import random_records
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
 from inference.diffusion.vocabulary import Tokenizer
 

@@ -46,12 +46,14 @@ class TokenAutomaton:
         accepting: `[num_states]` bool.
         token_class: `[vocab]` int16, the class of every token.
         class_size: `[num_classes]` int32, tokens per class; 0 for the dead class.
+        any_token: `[num_classes]` int64, a token of each class.
     """
 
     transitions: NDArray[np.int16]
     accepting: NDArray[np.bool_]
     token_class: NDArray[np.int16]
     class_size: NDArray[np.int32]
+    any_token: NDArray[np.int64]
 
     def accepts(self, tokens: list[int]) -> bool:
         """Whether `tokens`, PAD included, fill a slot of their number."""
@@ -198,4 +200,7 @@ def _with_pad(
     classes[vocabulary.tokenizer.pad_token_id] = num_live + 1
     sizes = np.bincount(classes, minlength=num_live + 2).astype(np.int32)
     sizes[DEAD] = 0
-    return TokenAutomaton(transitions, np.append(table.accepting, True), classes, sizes)
+    any_token = np.zeros(num_live + 2, dtype=np.int64)
+    any_token[classes] = np.arange(len(classes))
+    accepting = np.append(table.accepting, True)
+    return TokenAutomaton(transitions, accepting, classes, sizes, any_token)

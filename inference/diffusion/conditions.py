@@ -141,7 +141,7 @@ class Conditions:
             own = self._own[level]
             closes = self.is_closed(choice)[level] & (own >= 0)
             flat = torch.cat([choice.flatten(), choice.new_zeros(1)])
-            flat[torch.where(closes, own, choice.numel())] = CLOSED
+            flat.index_fill_(0, torch.where(closes, own, choice.numel()), CLOSED)
             choice = flat[:-1].view_as(choice)
         return choice
 

@@ -37,10 +37,9 @@ from inference.diffusion.slot_groups import (
     ChoiceGroup,
     GroupProposal,
     Rows,
-    TableStore,
-    size_class,
 )
 from inference.diffusion.slots import ChoiceTable
+from inference.diffusion.table_store import TableStore, size_class
 
 FEW_CHOICES = 64  # sets up to this size are padded to each other's: enumerations, and the turns of a usual call
 
@@ -118,11 +117,10 @@ class ConstraintBatch:
         device = self.store.device
         for key, numbers in members.items():
             group = [slots[number] for number in numbers]
-            longest = max(slot.span.num_tokens for slot in group)
-            place = torch.full((len(group), longest), self.num_places, device=device)
-            for row, slot in zip(place, group, strict=True):
-                row[: slot.span.num_tokens] = torch.arange(slot.start, slot.end)
-            self._groups.append(self._group(group, place, key))
+            length = np.array([slot.span.num_tokens for slot in group])[:, None]
+            place = np.arange(length.max()) + np.array([slot.start for slot in group])[:, None]
+            place[np.arange(length.max()) >= length] = self.num_places
+            self._groups.append(self._group(group, torch.from_numpy(place).to(device), key))
             self._orders.append(torch.tensor(numbers, device=device))
             self._finite.append(torch.tensor([slot.finite for slot in group], device=device))
 
@@ -247,7 +245,7 @@ class ConstraintBatch:
         branch = self._branch_of[proposal.place]
         counts = chosen & (proposal.confidence > 0)
         served = torch.zeros(self.num_branches + 1, device=chosen.device, dtype=torch.bool)
-        served[torch.where(counts, branch, self.num_branches)] = True
+        served.index_fill_(0, torch.where(counts, branch, self.num_branches), True)
         most = torch.zeros(self.num_branches + 1, device=chosen.device)
         most = most.scatter_reduce(0, branch, proposal.confidence, "amax")
         is_most = (proposal.confidence == most[branch]) & (proposal.confidence > 0)

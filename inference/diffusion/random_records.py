@@ -11,7 +11,7 @@ from inference.diffusion.assemble import AssembledRecord, assemble
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 
 _WIDTH = 16  # of the random head: enough for rows to disagree
 

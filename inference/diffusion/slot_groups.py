@@ -16,48 +16,14 @@ from torch import Tensor
 from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.naive_slots import best_path, choice_scores, slot_marginals
-from inference.diffusion.slots import ChoiceTable, SlotTable
+from inference.diffusion.slots import ChoiceTable
+from inference.diffusion.table_store import TableStore
 
 LOG_PROBABILITY_FLOOR = -1e4
 """Least log-probability of a token, so that structure alone decides what is illegal: -inf means forbidden."""
 
 MIN_CONFIDENCE = 1e-30
 """Least confidence of a token that may be committed; 0 means that it may not."""
-
-
-def size_class(size: int) -> int:
-    """The smallest of 3, 4, 6, 8, 12, 16 … that holds `size`: few shapes, at most half as much again."""
-    power = 1 << max(2, (size - 1).bit_length())
-    return power * 3 // 4 if size <= power * 3 // 4 else power
-
-
-class TableStore:
-    """The token classes of all tables in use, on the device; every table gets a number."""
-
-    def __init__(self, num_tokens: int, device: torch.device | str) -> None:
-        self.device = torch.device(device)
-        self.num_classes = 1
-        self.token_class = torch.zeros((0, num_tokens), dtype=torch.int16, device=self.device)
-        self._numbers: dict[int, int] = {}
-        self._tables: list[SlotTable] = []
-
-    def add(self, tables: Sequence[SlotTable]) -> None:
-        """Number the tables that are new; `token_class` (`[num_tables, num_tokens]` int16) gets their rows."""
-        new = [table for table in dict.fromkeys(tables) if id(table) not in self._numbers]
-        if not new:
-            return
-        rows = np.zeros((len(new), self.token_class.shape[1]), dtype=np.int16)
-        for row, table in zip(rows, new, strict=True):
-            self._numbers[id(table)] = len(self._tables)
-            self._tables.append(table)
-            row[: len(table.token_class)] = table.token_class
-            num_classes = size_class(int(table.token_class.max()) + 1)
-            self.num_classes = max(self.num_classes, num_classes)
-        self.token_class = torch.cat([self.token_class, torch.from_numpy(rows).to(self.device)])
-
-    def number(self, table: SlotTable) -> int:
-        """The row of `table` in `token_class`."""
-        return self._numbers[id(table)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,26 +100,30 @@ class AutomatonGroup:
     ) -> None:
         num_states, self.num_classes = sizes
         self.pad_token_id, self.mask_token_id = special_ids
-        device, count = store.device, len(automata)
-        transitions = np.zeros((count, num_states, self.num_classes), dtype=np.int64)
-        accepting = np.zeros((count, num_states), dtype=bool)
-        class_size = np.zeros((count, self.num_classes), dtype=np.int64)
-        any_token = np.zeros((count, 1, self.num_classes), dtype=np.int64)
-        for i, automaton in enumerate(automata):
+        distinct = list(dict.fromkeys(automata))
+        transitions = np.zeros((len(distinct), num_states, self.num_classes), dtype=np.int64)
+        accepting = np.zeros((len(distinct), num_states), dtype=bool)
+        class_size = np.zeros((len(distinct), self.num_classes), dtype=np.int64)
+        any_token = np.zeros((len(distinct), 1, self.num_classes), dtype=np.int64)
+        is_pad = np.zeros((len(distinct), 1, self.num_classes), dtype=bool)
+        for i, automaton in enumerate(distinct):
             states, classes = automaton.transitions.shape
             transitions[i, :states, :classes] = automaton.transitions
             accepting[i, :states] = automaton.accepting
             class_size[i, :classes] = automaton.class_size
-            any_token[i, 0, automaton.token_class] = np.arange(len(automaton.token_class))
-        pad_class = [len(automaton.class_size) - 1 for automaton in automata]
+            any_token[i, 0, :classes] = automaton.any_token
+            is_pad[i, 0, classes - 1] = True
+        number = {automaton: i for i, automaton in enumerate(distinct)}
+        of_slot = torch.tensor([number[automaton] for automaton in automata])
+
+        def per_slot(tables: np.ndarray) -> Tensor:
+            return torch.from_numpy(tables)[of_slot].to(store.device)
+
         self.place, self.valid = place, valid
-        self.transitions = torch.from_numpy(transitions).to(device)
-        self.accepting = torch.from_numpy(accepting).to(device)
-        self.any_token = torch.from_numpy(any_token).to(device)
-        self.class_size = torch.from_numpy(class_size).to(device)
-        self.is_pad = torch.arange(self.num_classes) == torch.tensor(pad_class)[:, None]
-        self.is_pad = self.is_pad.to(device)[:, None, :]
-        self.table = torch.tensor([store.number(a) for a in automata], device=device)
+        self.transitions, self.accepting = per_slot(transitions), per_slot(accepting)
+        self.class_size, self.any_token = per_slot(class_size), per_slot(any_token)
+        self.is_pad = per_slot(is_pad)
+        self.table = torch.tensor([store.number(a) for a in automata], device=store.device)
         self.store = store
 
     def propose(self, rows: Rows, tokens: Tensor, is_open: Tensor) -> GroupProposal:

@@ -65,8 +65,8 @@ class Choices:
         values: what each text stands for.
         quoted: the quotes of a string are fixed text around the slot; else they are part of the texts.
         groups: per choice, what it opens (see `plan.Condition`); empty when it opens nothing.
-        cites_turns: the integers among `values` are turn numbers, ascending and last, and only turns of the transcript
-            at hand may be chosen.
+        cites_turns: the integers among `values` are turn numbers, without gaps and last, and only turns of the
+            transcript at hand may be chosen.
     """
 
     texts: tuple[str, ...]
@@ -84,7 +84,10 @@ class Choices:
         """How many of the choices, from the first, a transcript of `num_turns` turns allows."""
         if not self.cites_turns:
             return len(self.texts)
-        return sum(not isinstance(value, int) or value <= num_turns for value in self.values)
+        lowest = next(value for value in self.values if isinstance(value, int))
+        highest = self.values[-1]
+        assert isinstance(highest, int)
+        return len(self.values) - (highest - max(min(num_turns, highest), lowest - 1))
 
     def decode(self, text: str) -> Scalar | Absent:
         """The value of `text`; raises ValueError when it is not one of the choices."""

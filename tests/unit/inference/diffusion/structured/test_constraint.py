@@ -8,7 +8,7 @@ from inference.diffusion.conditions import CLOSED, UNDECIDED
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 
 
 def record(required=None, **properties):

@@ -13,7 +13,7 @@ from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.scaffold import compile_scaffold
 from inference.diffusion.schema.formats import FORMATS
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 
 SCHEMAS = {
     "plate": ({"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"}, "[A-Z]{3}-[0-9]{4}"),

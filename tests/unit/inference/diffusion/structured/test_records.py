@@ -14,7 +14,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from analytics.records import LeadFeatures, Sentiment, Summary
 from inference.diffusion.random_records import random_records
 from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 
 BATCH_SIZES = (64, 1, 7, 2, 48)
 
