@@ -15,7 +15,7 @@ from inference.speech import read_recording
 from inference.speech.media import SAMPLE_RATE
 
 # Both sides have their say at its beginning; speech recognition on a busy processor takes its time.
-SPOKEN, SECONDS = "clinic-reschedule.mp3", 10
+SPOKEN, SECONDS = "rental-viewing.mp3", 7
 
 
 @cache

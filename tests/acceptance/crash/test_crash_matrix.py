@@ -127,9 +127,9 @@ def test_each_call_ends_once(
     try:
         worker = workers.start(stage, hold=f"{point}:{flag}")
         case = Case(workers, stage, call_ids, worker, flag.with_suffix(".released").touch)
-        wait_until(flag.exists, f"a worker held {point}", workers.log.read_text)
+        wait_until(flag.exists, f"a worker held {point}", workers.newest_log)
         WAYS[way](case)
-        wait_until(lambda: _all_done(case), "every job is done", workers.log.read_text)
+        wait_until(lambda: _all_done(case), "every job is done", workers.newest_log)
     finally:
         workers.kill()
     jobs = case.jobs("call_id, attempts")

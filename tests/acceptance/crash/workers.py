@@ -99,6 +99,10 @@ class Workers:
         self.running.append(worker)
         return worker
 
+    def newest_log(self) -> str:
+        """The end of the workers' log."""
+        return self.log.read_text()[-3_000:]
+
     def kill(self) -> None:
         """SIGKILL to every session, whatever is left of it."""
         for worker in self.running:
