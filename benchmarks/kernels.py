@@ -123,7 +123,9 @@ def _compile_beside_each_other(command: list[str]) -> float:
     """Compile with several processes, for a limited time; the seconds it took."""
     begun = time.monotonic()
     compilers = [
-        subprocess.Popen([*command, "--compiler", str(i)], stderr=subprocess.DEVNULL)
+        subprocess.Popen(
+            [*command, "--compiler", str(i)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         for i in range(NUM_COMPILERS)
     ]
     for compiler in compilers:

@@ -71,18 +71,16 @@ def _attend(
 
 
 @triton.jit
-def _query_tile(
-    p_call_offsets, NUM_TILES: tl.constexpr, QUERIES: tl.constexpr, GROUP: tl.constexpr
-):
+def _query_tile(p_call_offsets, num_tiles, QUERIES: tl.constexpr, GROUP: tl.constexpr):
     """The call of this program, and for its queries: row, place in the group of heads, whether it exists."""
-    i_call = tl.program_id(0) // NUM_TILES
+    i_call = tl.program_id(0) // num_tiles
     i_query = tl.arange(0, QUERIES)
-    first = tl.load(p_call_offsets + i_call) + tl.program_id(0) % NUM_TILES * (QUERIES // GROUP)
+    first = tl.load(p_call_offsets + i_call) + tl.program_id(0) % num_tiles * (QUERIES // GROUP)
     i_row = first + i_query // GROUP
     return i_call, i_row, i_query % GROUP, i_row < tl.load(p_call_offsets + i_call + 1)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows", "num_tiles"])
 def attention_kernel(
     p_q,
     keys,
@@ -96,11 +94,11 @@ def attention_kernel(
     p_canvas_start,
     p_canvas_end,
     num_rows,
+    num_tiles,
     scale,
     N_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    NUM_TILES: tl.constexpr,
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
@@ -111,7 +109,7 @@ def attention_kernel(
     front; the canvas goes with the first split.
     """
     i_head, i_split = tl.program_id(1), tl.program_id(2)
-    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, NUM_TILES, QUERIES, GROUP)
+    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     start = tl.load(p_prompt_start + i_call)
     end = tl.load(p_prompt_end + i_call)
     if SPLIT_KEYS:
@@ -152,7 +150,7 @@ def attention_kernel(
     tl.store(p_out + o_q, out, mask=m_row[:, None])
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["num_rows", "num_tiles"])
 def merge_splits_kernel(
     p_split_out,
     p_split_lse,
@@ -161,15 +159,15 @@ def merge_splits_kernel(
     p_prompt_start,
     p_prompt_end,
     num_rows,
+    num_tiles,
     N_HEADS: tl.constexpr,
     GROUP: tl.constexpr,
     HEAD_DIM: tl.constexpr,
-    NUM_TILES: tl.constexpr,
     QUERIES: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
 ):
     """Splits of the prompt to one result, by the tiles of `attention_kernel` (with tiles of `QUERIES`)."""
-    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, NUM_TILES, QUERIES, GROUP)
+    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     length = tl.load(p_prompt_end + i_call) - tl.load(p_prompt_start + i_call)
     if tl.max(m_row.to(tl.int32), 0) == 0:
         return
@@ -243,11 +241,11 @@ def ragged_attention(
         rows.canvas_start,
         rows.canvas_end,
         num_rows,
+        num_tiles,
         head_dim**-0.5 * LOG2_E,
         N_HEADS=n_heads,
         GROUP=group,
         HEAD_DIM=head_dim,
-        NUM_TILES=num_tiles,
         QUERIES=config.queries,
         KEYS=config.keys,
         SPLIT_KEYS=split_keys if num_splits > 1 else 0,
@@ -265,10 +263,10 @@ def ragged_attention(
             rows.prompt_start,
             rows.prompt_end,
             num_rows,
+            merge_tiles,
             N_HEADS=n_heads,
             GROUP=group,
             HEAD_DIM=head_dim,
-            NUM_TILES=merge_tiles,
             QUERIES=merge_queries,
             SPLIT_KEYS=split_keys,
         )

@@ -19,7 +19,7 @@ DEFAULT_CHUNK_BYTES = 33 << 20
 TILE_ROWS, TILE_COLUMNS = 16, 256
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["o_tile", "num_rows"])
 def reduce_chunk_kernel(
     p_logits,
     o_tile,
