@@ -1,0 +1,1 @@
+"""The calls of `aftercall demo`, and how their recordings were made."""
