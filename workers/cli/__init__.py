@@ -12,6 +12,7 @@ from workers.cli import (
     database,
     demo,
     doctor,
+    evaluate,
     ingest,
     report,
     reprocess,
@@ -19,6 +20,7 @@ from workers.cli import (
     show,
     sql,
     status,
+    train,
     up,
 )
 from workers.cli.errors import CommandGroup
@@ -65,6 +67,8 @@ app.command("report")(report.command)
 app.command("sql")(sql.command)
 app.command("reprocess")(reprocess.command)
 app.command("doctor")(doctor.command)
+app.command("eval")(evaluate.command)
+app.add_typer(train.app, name="train")
 app.add_typer(scorecards.app, name="scorecards")
 app.add_typer(database.app, name="db")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
@@ -70,18 +70,31 @@ def dev_sets() -> Mapping[str, Sequence[SpokenUtterance]]:
     }
 
 
-def main(config: AsrTrainingConfig) -> None:
-    """Train within the config's time budget."""
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    options = argparse.ArgumentParser(prog="aftercall train asr", description=__doc__)
+    options.add_argument(
+        "work", type=Path, help="where speech, tokenizer and the state of a killed run are kept"
+    )
+    options.add_argument("output", type=Path, help="where the weights and the curve go")
+    options.add_argument("--seconds", type=float, default=590.0, help="wall clock of the run")
+    options.add_argument("--seed", type=int, default=1)
+    return options
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Train within the time given, on the GPU if there is one."""
+    arguments = parser().parse_args(argv)
+    config = AsrTrainingConfig(
+        work=arguments.work,
+        output=arguments.output,
+        max_seconds=arguments.seconds,
+        seed=arguments.seed,
+        device="cuda" if torch.cuda.is_available() else "cpu",
+        synthesis_processes=max(1, (os.cpu_count() or 3) - 2),
+    )
     train_asr(config, speech, texts, dev_sets)
 
 
 if __name__ == "__main__":
-    main(
-        AsrTrainingConfig(
-            work=Path(sys.argv[1]),
-            output=Path(sys.argv[2]),
-            max_seconds=float(sys.argv[3]),
-            device="cuda" if torch.cuda.is_available() else "cpu",
-            synthesis_processes=max(1, (os.cpu_count() or 3) - 2),
-        )
-    )
+    main()

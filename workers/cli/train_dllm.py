@@ -30,7 +30,10 @@ from inference.training.dllm import (
 
 MONO_SHARE = 0.05  # of the training calls: nobody can tell who speaks
 NOISY_SHARE = 0.6  # of the training calls
-NOISE_RANGE = (0.02, 0.2)  # share of words misheard; much of it also keeps single words from deciding
+NOISE_RANGE = (
+    0.02,
+    0.2,
+)  # share of words misheard; much of it also keeps single words from deciding
 EMBEDDED_VOCABULARY = 3840
 TOKENIZER_CALLS = 24_000  # merges do not change any more with twice as many
 EVALUATION_SEED = 90_001
@@ -158,7 +161,7 @@ def _tokenizer(arguments: argparse.Namespace) -> DiffusionTokenizer:
 
 def parser() -> argparse.ArgumentParser:
     """The command line."""
-    options = argparse.ArgumentParser(description=__doc__)
+    options = argparse.ArgumentParser(prog="aftercall train dllm", description=__doc__)
     options.add_argument(
         "--out", type=Path, required=True, help="checkpoint (or adapter) and metrics.jsonl"
     )

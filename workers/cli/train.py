@@ -1,0 +1,29 @@
+"""`aftercall train`: the commands that made the embedded checkpoints, for a team's own data.
+
+Options are those of the training modules, which also run alone on a machine that has no service installed.
+"""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer(
+    help="Train the analysis model (dllm) or the speech recogniser (asr).", no_args_is_help=True
+)
+_PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+@app.command("dllm", context_settings=_PASS_ON, add_help_option=False)
+def dllm(context: typer.Context) -> None:
+    """Train or fine-tune the masked-diffusion model: `--data calls.jsonl --from CHECKPOINT`, see `--help`."""
+    from workers.cli import train_dllm
+
+    train_dllm.main(context.args)
+
+
+@app.command("asr", context_settings=_PASS_ON, add_help_option=False)
+def asr(context: typer.Context) -> None:
+    """Train a recogniser from scratch on synthetic telephone speech, see `--help`."""
+    from workers.cli import train_asr
+
+    train_asr.main(context.args)
