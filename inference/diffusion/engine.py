@@ -11,22 +11,22 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from inference.diffusion.batch import Branch, Cohort, LiveCall, WaitingCall, calls_of
 from inference.diffusion.checkpoint import load_model, resolve_checkpoint, tensor_files
-from inference.diffusion.constraint import ChoiceState, ConstraintBatch
+from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.memory import RowAllocator, Run
 from inference.diffusion.model import CanvasSegment, LladaModel
-from inference.diffusion.prompt import PROMPT_VERSION, Prompt, build_prompt
+from inference.diffusion.prompt import PROMPT_VERSION, build_prompt
 from inference.diffusion.request import BranchResult, CallRequest
 from inference.diffusion.rules import CommitRule, Threshold
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.scheduler import Demand, admit
+from inference.diffusion.scheduler import admit
 from inference.diffusion.slot_groups import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
@@ -36,57 +36,6 @@ PREFILL_BUDGET = 4_096
 
 class CallTooLargeError(ValueError):
     """A call needs more cache rows than the engine has, even alone; raise `max_batch_tokens`."""
-
-
-@dataclass(frozen=True, slots=True)
-class _WaitingCall:
-    """A call before its admission."""
-
-    request: CallRequest
-    prompt: Prompt
-    scaffolds: tuple[Scaffold, ...]
-
-    @property
-    def demand(self) -> Demand:
-        return Demand(len(self.prompt.token_ids), sum(s.num_tokens for s in self.scaffolds))
-
-
-@dataclass(slots=True)
-class _LiveCall:
-    """A call whose prompt is in the cache."""
-
-    call_id: str
-    prompt: Prompt
-    run: Run
-
-
-@dataclass(slots=True)
-class _Branch:
-    """One canvas that is being denoised."""
-
-    call: _LiveCall
-    scaffold: Scaffold
-    run: Run
-    num_steps: int = 0
-
-
-@dataclass(slots=True)
-class _Cohort:
-    """Branches admitted together; they share a constraint, which is laid out once."""
-
-    branches: list[_Branch]
-    constraint: ConstraintBatch
-    state: ChoiceState
-    places: Tensor  # [num_branches, longest canvas], `num_rows` beyond a canvas's end
-    finished: set[int] = field(default_factory=set)
-
-    @property
-    def is_finished(self) -> bool:
-        return len(self.finished) == len(self.branches)
-
-    @property
-    def calls(self) -> list[_LiveCall]:
-        return _calls_of(self.branches)
 
 
 class DiffusionEngine:
@@ -123,8 +72,8 @@ class DiffusionEngine:
         self._confidence = torch.ones(max_batch_tokens, device=self._device)
         self._commit_step = torch.zeros_like(self._tokens)
         self._is_pending = torch.zeros(max_batch_tokens, dtype=torch.bool, device=self._device)
-        self._waiting: deque[_WaitingCall] = deque()
-        self._cohorts: list[_Cohort] = []
+        self._waiting: deque[WaitingCall] = deque()
+        self._cohorts: list[Cohort] = []
         self._num_live_calls = 0
         self.fingerprint = _fingerprint(weights_digest, self._rule)
 
@@ -184,7 +133,7 @@ class DiffusionEngine:
                 f"the engine has {self._num_rows}"
             )
         prompt = build_prompt(self.tokenizer, request.turns, max_tokens=max_tokens)
-        self._waiting.append(_WaitingCall(request, prompt, scaffolds))
+        self._waiting.append(WaitingCall(request, prompt, scaffolds))
 
     @torch.inference_mode()
     def step(self) -> list[BranchResult]:
@@ -218,7 +167,7 @@ class DiffusionEngine:
             prefill_budget=PREFILL_BUDGET,
             num_live=self._num_live_calls,
         )
-        entering: list[_Branch] = []
+        entering: list[Branch] = []
         for _ in range(count):
             branches = self._place(self._waiting[0])
             if branches is None:
@@ -226,10 +175,10 @@ class DiffusionEngine:
             self._waiting.popleft()
             entering += branches
         if entering:
-            self._prefill(_calls_of(entering))
+            self._prefill(calls_of(entering))
             self._cohorts.append(self._new_cohort(entering))
 
-    def _place(self, waiting: _WaitingCall) -> list[_Branch] | None:
+    def _place(self, waiting: WaitingCall) -> list[Branch] | None:
         """The call's branches with rows for its prompt and canvases; None when the free rows are too scattered."""
         lengths = [len(waiting.prompt.token_ids), *(s.num_tokens for s in waiting.scaffolds)]
         runs: list[Run] = []
@@ -240,14 +189,14 @@ class DiffusionEngine:
                     self._rows.free(taken)
                 return None
             runs.append(run)
-        call = _LiveCall(waiting.request.call_id, waiting.prompt, runs[0])
+        call = LiveCall(waiting.request.call_id, waiting.prompt, runs[0])
         self._num_live_calls += 1
         return [
-            _Branch(call, scaffold, run)
+            Branch(call, scaffold, run)
             for scaffold, run in zip(waiting.scaffolds, runs[1:], strict=True)
         ]
 
-    def _prefill(self, calls: Sequence[_LiveCall]) -> None:
+    def _prefill(self, calls: Sequence[LiveCall]) -> None:
         lengths = [call.run.length for call in calls]
         token_ids = [token for call in calls for token in call.prompt.token_ids]
         positions = torch.cat([torch.arange(n, device=self._device) for n in lengths])
@@ -258,7 +207,7 @@ class DiffusionEngine:
         self._cache.keys[:, rows] = encoded.keys
         self._cache.values[:, rows] = encoded.values
 
-    def _new_cohort(self, branches: list[_Branch]) -> _Cohort:
+    def _new_cohort(self, branches: list[Branch]) -> Cohort:
         """Write the scaffolds into the token buffer and lay out the constraint over them."""
         longest = max(branch.run.length for branch in branches)
         places = torch.full((len(branches), longest), self._num_rows, device=self._device)
@@ -275,7 +224,7 @@ class DiffusionEngine:
             self._num_rows,
             self._tables,
         )
-        return _Cohort(branches, constraint, constraint.new_state(), places)
+        return Cohort(branches, constraint, constraint.new_state(), places)
 
     # denoise
 
@@ -324,7 +273,7 @@ class DiffusionEngine:
             if count:
                 self._commit_cohort(cohort, hidden[rows], place[rows])
 
-    def _commit_cohort(self, cohort: _Cohort, hidden: Tensor, place: Tensor) -> None:
+    def _commit_cohort(self, cohort: Cohort, hidden: Tensor, place: Tensor) -> None:
         constraint = cohort.constraint
         reduction = head_reduce_classes(
             hidden,
@@ -337,7 +286,7 @@ class DiffusionEngine:
         chosen = self._choose(cohort, proposal.confidence, place)
         constraint.commit(proposal, chosen, self._tokens, self._confidence, cohort.state)
 
-    def _choose(self, cohort: _Cohort, confidence: Tensor, place: Tensor) -> Tensor:
+    def _choose(self, cohort: Cohort, confidence: Tensor, place: Tensor) -> Tensor:
         """The rule's choice among rows `[num_rows]`, taken branch by branch."""
         by_place = torch.zeros(self._num_rows + 1, device=self._device)
         by_place[place] = confidence
@@ -365,7 +314,7 @@ class DiffusionEngine:
         self._cohorts = [cohort for cohort in self._cohorts if not cohort.is_finished]
         return results
 
-    def _result(self, branch: _Branch) -> BranchResult:
+    def _result(self, branch: Branch) -> BranchResult:
         run, scaffold = branch.run, branch.scaffold
         tokens = self._tokens[run.start : run.end].tolist()
         confidence = self._confidence[run.start : run.end].tolist()
@@ -402,7 +351,7 @@ class DiffusionEngine:
                 break
         return lowest
 
-    def _release(self, cohort: _Cohort) -> None:
+    def _release(self, cohort: Cohort) -> None:
         for branch in cohort.branches:
             self._rows.free(branch.run)
         for call in cohort.calls:
@@ -411,13 +360,13 @@ class DiffusionEngine:
 
     # shared
 
-    def _live_branches(self) -> Iterator[_Branch]:
+    def _live_branches(self) -> Iterator[Branch]:
         for cohort in self._cohorts:
             for number, branch in enumerate(cohort.branches):
                 if number not in cohort.finished:
                     yield branch
 
-    def _num_masked(self, cohort: _Cohort) -> int:
+    def _num_masked(self, cohort: Cohort) -> int:
         return sum(
             int(self._is_masked(self._tokens[branch.run.start : branch.run.end]).sum())
             for number, branch in enumerate(cohort.branches)
@@ -429,11 +378,6 @@ class DiffusionEngine:
 
     def _range(self, run: Run) -> Tensor:
         return torch.arange(run.start, run.end, device=self._device)
-
-
-def _calls_of(branches: Iterable[_Branch]) -> list[_LiveCall]:
-    """The calls that these branches belong to, each once."""
-    return list({id(branch.call): branch.call for branch in branches}.values())
 
 
 def _weights_digest(directory: Path) -> str:
