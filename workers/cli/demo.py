@@ -7,16 +7,23 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from importlib.resources import as_file, files
 from pathlib import Path
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.text import Text
 
 from db.enums import CallStatus
-from db.repository import calls
+from db.repository.calls import statuses
 from db.repository.reports import Period
 from db.session import Database
 from workers.cli.errors import EXIT_FAILED, CommandError
@@ -28,8 +35,8 @@ from workers.ingest.gather import gather
 from workers.ingest.intake import take_in
 from workers.local.servers import DataDirectoryBusyError, Urls, open_servers
 from workers.readable import count
-from workers.report.figures import newest_calls, read_figures
-from workers.report.tables import render_calls, render_report
+from workers.report.figures import read_calls, read_figures
+from workers.report.tables import CallList, render_report
 from workers.settings import Settings, load_settings
 
 SOURCE = "demo"
@@ -38,12 +45,14 @@ _POLL_S = 0.5
 # No call of the demo takes a minute on two cores; nothing at all in so long means that something is broken.
 _PATIENCE_S = 300
 _ENDED: frozenset[CallStatus] = frozenset({"scored", "rejected", "failed"})
-_QUERIES = (
-    "SELECT external_id, lead_score, lead_tier, outcome, summary FROM call_scores "
+_QUERIES = {
+    "the best leads": "SELECT external_id, lead_score, lead_tier, outcome, next_step FROM call_scores "
     "ORDER BY lead_score DESC NULLS LAST LIMIT 5",
-    "SELECT agent_id, calls, booked_rate, mean_lead_score, median_response_gap_p50_ms FROM agent_daily",
-    "SELECT field, round(avg(confidence)::numeric, 2) AS confidence FROM field_evidence GROUP BY 1 ORDER BY 2",
-)
+    "agents, day by day": "SELECT agent_id, day, calls, booked_rate, mean_lead_score FROM agent_daily "
+    "ORDER BY agent_id, day",
+    "what the model is least sure of": "SELECT field, round(avg(confidence)::numeric, 2) AS confidence "
+    "FROM field_evidence GROUP BY field ORDER BY confidence LIMIT 10",
+}
 
 
 def command() -> None:
@@ -54,13 +63,13 @@ def command() -> None:
         manifest = stack.enter_context(as_file(RECORDINGS)) / "manifest.csv"
         if not manifest.is_file():
             raise CommandError(f"the demo's recordings are missing: there is no {manifest}")
-        with out.status(f"Starting servers and workers in {settings.data_dir} …"):
+        with out.status(f"Starting Postgres, a broker and workers in {settings.data_dir} …"):
             urls = stack.enter_context(_service(settings))
             database = stack.enter_context(Database(urls.database, application="aftercall demo"))
-        call_ids = _ingest(database, urls, manifest)
-        _wait(database, settings, call_ids)
-        ended_badly = _show(database, settings)
-    _say_what_next(settings)
+        calls = _ingest(database, urls, manifest)
+        _score(database, settings, calls)
+        ended_badly = _show(database, settings, calls)
+    _say_what_next(settings, calls)
     if ended_badly:
         print_error(
             f"{count(ended_badly, 'call')} failed; the logs are in {settings.data_dir / 'logs'}"
@@ -83,43 +92,52 @@ def _service(settings: Settings) -> Iterator[Urls]:
         yield urls
 
 
-def _ingest(database: Database, urls: Urls, manifest: Path) -> list[int]:
+def _ingest(database: Database, urls: Urls, manifest: Path) -> dict[int, str]:
+    """Record the calls; returns their external ids by call id."""
     inputs = gather([], manifest).inputs
     taken = list(take_in(database, inputs, source=SOURCE, defaults=CallDetails()))
-    new = sum(one.wants_work for one in taken)
-    known = count(len(taken) - new, "call") + " already known"
-    console().print(
-        f"{count(new, 'recording')} recorded" + (f", {known}." if new < len(taken) else ".")
-    )
     for one in taken:
         if one.outcome == "failed":
             raise CommandError(f"{one.where}: {one.message}")
+    new = sum(one.wants_work for one in taken)
+    known = f", {count(len(taken) - new, 'call')} already known" if new < len(taken) else ""
+    console().print(f"{count(new, 'recording')} ingested{known}.\n")
     wake_workers(urls, "transcribe")
-    return sorted({one.call_id for one in taken if one.call_id is not None})
+    return {one.call_id: one.external_id or "" for one in taken if one.call_id is not None}
 
 
-def _wait(database: Database, settings: Settings, call_ids: Collection[int]) -> None:
-    """Until every call is done, one way or the other. Raises CommandError when nothing moves any more."""
+def _score(database: Database, settings: Settings, calls: Mapping[int, str]) -> None:
+    """Show each call as it is done. Raises CommandError when nothing moves any more."""
     out = console()
+    shown = CallList(list(calls.values()))
+    out.print(shown.header())
     before: dict[int, CallStatus] = {}
     moved_at = time.monotonic()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
-    with Progress(
-        *columns, TimeElapsedColumn(), console=out, disable=not out.is_terminal
-    ) as progress:
-        bar = progress.add_task("", total=len(call_ids))
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=out,
+        disable=not out.is_terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("", total=len(calls))
         while True:
             with database.unit_of_work() as session:
-                now = calls.statuses(session, call_ids)
+                now = statuses(session, calls)
+                ended = [call_id for call_id, status in now.items() if status in _ENDED]
+                new = read_calls(session, [one for one in ended if before.get(one) != now[one]])
+            for call in new:
+                out.print(shown.row(call))
+            bar.update(task, completed=len(ended), description=_doing(now))
+            if len(ended) == len(calls):
+                return
             if now != before:
                 moved_at = time.monotonic()
-            if not out.is_terminal:
-                _tell_changes(before, now)
-            ended = sum(status in _ENDED for status in now.values())
-            progress.update(bar, completed=ended, description=_doing(now))
-            if ended == len(call_ids):
-                return
-            if time.monotonic() - moved_at > _PATIENCE_S:
+            elif time.monotonic() - moved_at > _PATIENCE_S:
                 raise CommandError(
                     f"nothing has moved for {_PATIENCE_S} s; the workers' logs are in {settings.data_dir / 'logs'}"
                 )
@@ -127,48 +145,49 @@ def _wait(database: Database, settings: Settings, call_ids: Collection[int]) -> 
             time.sleep(_POLL_S)
 
 
-def _doing(statuses: dict[int, CallStatus]) -> str:
+def _doing(now: Mapping[int, CallStatus]) -> str:
     """The earliest stage that any call is in: what one is waiting for."""
-    present = set(statuses.values())
+    present = set(now.values())
     if present & {"received", "transcribing"}:
-        return "Transcribing"
+        return "Transcribing and scoring"
     return "Scoring" if present - _ENDED else "Scored"
 
 
-def _tell_changes(before: dict[int, CallStatus], now: dict[int, CallStatus]) -> None:
-    for call_id, status in now.items():
-        if status in _ENDED and before.get(call_id) != status:
-            console().print(f"call {call_id} {status}")
-
-
-def _show(database: Database, settings: Settings) -> int:
-    """Print calls and report, write the page; returns how many calls failed."""
-    out = console()
+def _show(database: Database, settings: Settings, calls: Mapping[int, str]) -> int:
+    """Print the report, write the page; returns how many calls failed."""
     with database.unit_of_work() as session:
         figures = read_figures(session, Period())
-        listed = newest_calls(session, Period(), limit=100)
-    own = sorted((call for call in listed if call.source == SOURCE), key=lambda call: call.call_id)
-    out.print(render_calls(own))
+        failed = sum(status == "failed" for status in statuses(session, calls).values())
+    out = console()
     out.print()
     out.print(render_report(figures))
     write_page(_page(settings), figures)
-    return sum(call.status == "failed" for call in own)
+    return failed
 
 
 def _page(settings: Settings) -> Path:
     return settings.data_dir / "demo-report.html"
 
 
-def _say_what_next(settings: Settings) -> None:
+def _say_what_next(settings: Settings, calls: Mapping[int, str]) -> None:
     program = _program()
-    lines = [f'{program} sql "{query}"' for query in _QUERIES]
-    lines += [f"{program} show 1", f"{program} ingest YOUR_RECORDINGS/", f"{program} up"]
+    commands = {
+        "one call in full, with the turns that support each value": f"show {min(calls)}",
+        **{about: f'sql "{query}"' for about, query in _QUERIES.items()},
+        "your own calls": "ingest YOUR_RECORDINGS/",
+        "servers and workers, until Ctrl-C": "up",
+    }
+    lines = Text()
+    if "AFTERCALL_DATA_DIR" in os.environ:
+        lines.append(f"export AFTERCALL_DATA_DIR={settings.data_dir.absolute()}\n", style="cyan")
+    for about, command in commands.items():
+        lines.append(f"# {about}\n", style="dim").append(f"{program} {command}\n", style="cyan")
     out = console()
-    out.print(titled("Try next", Text("\n".join(lines), style="cyan")), soft_wrap=True)
+    out.print(titled("Try next", lines), soft_wrap=True)
     where = Text.assemble(
-        "\nThe report with charts: ",
+        "The report with charts: ",
         (_page(settings).absolute().as_uri(), "bold"),
-        f"\nThe data: {settings.data_dir.absolute()}",
+        f"\nThe data: {settings.data_dir.absolute()} (delete it to start afresh)",
     )
     out.print(where, soft_wrap=True)
 

@@ -62,7 +62,8 @@ def _facts(call: CallShown) -> Iterator[tuple[str, str]]:
     if call.reason:
         yield "reason", call.reason
     agent = " ".join(filter(None, (call.agent_id, call.agent_version)))
-    yield "agent", ", ".join(filter(None, (agent or "not told", f"direction {call.direction}")))
+    direction = "direction unknown" if call.direction == "unknown" else call.direction
+    yield "agent", f"{agent or 'not told'}, {direction}"
     if call.started_at is not None:
         yield "started", f"{moment(call.started_at)} UTC"
     else:
@@ -175,10 +176,13 @@ def _record(run: RunShown, transcript: Transcript | None) -> RenderableType:
     rows.add_column(style="dim")
     rows.add_column(overflow="fold", max_width=34)
     rows.add_column(justify="right")
-    rows.add_column(overflow="fold", style="dim")
+    quotes = {name: _quote(evidence.get(name), transcript) for name in fields}
+    # Rich measures a column of nothing but empty cells too narrow, and takes the difference from its neighbours.
+    if any(quotes.values()):
+        rows.add_column(overflow="fold", style="dim")
     for name, value in fields.items():
-        support = evidence.get(name)
-        rows.add_row(words(name), _value(value), _confidence(support), _quote(support, transcript))
+        told = (words(name), _value(value), _confidence(evidence.get(name)), quotes[name])
+        rows.add_row(*told[: len(rows.columns)])
     return Group(*parts, rows)
 
 

@@ -27,12 +27,12 @@ _MOOD_LABELS = ("positive", "neutral", "negative")
 
 
 def render_charts(figures: Figures) -> str:
-    """All charts that have something to show."""
+    """All charts that have something to show, in pairs of about the same height."""
     charts = [
         _outcomes(figures),
+        _intents(figures),
         _lead_scores(figures),
         _moods(figures.mood_moves),
-        _intents(figures),
         _response_gaps(figures),
         _talk_shares(figures),
         _days(figures),

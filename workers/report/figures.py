@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -117,6 +118,14 @@ def newest_calls(session: Session, period: Period, *, limit: int) -> tuple[Score
     columns = ", ".join(ScoredCall.__dataclass_fields__)
     query = f"SELECT {columns} FROM call_scores WHERE {_IN_PERIOD} ORDER BY started_at DESC, call_id DESC LIMIT :limit"
     rows = session.execute(text(query), {**_bounds(period), "limit": limit})
+    return tuple(ScoredCall(**row) for row in rows.mappings())
+
+
+def read_calls(session: Session, call_ids: Collection[int]) -> tuple[ScoredCall, ...]:
+    """These calls, in their order of arrival."""
+    columns = ", ".join(ScoredCall.__dataclass_fields__)
+    query = f"SELECT {columns} FROM call_scores WHERE call_id = ANY(:call_ids) ORDER BY call_id"
+    rows = session.execute(text(query), {"call_ids": list(call_ids)})
     return tuple(ScoredCall(**row) for row in rows.mappings())
 
 

@@ -53,16 +53,17 @@ def _header(figures: Figures) -> str:
 def _tiles(figures: Figures) -> str:
     overview = figures.overview
     score = "–" if overview.mean_lead_score is None else f"{overview.mean_lead_score:.0f}"
-    unusable = overview.rejected + overview.failed
+    scored = ["scored"]
+    if unusable := overview.rejected + overview.failed:
+        scored.append(f"{unusable:,} unusable")
+    if overview.in_progress:
+        scored.append(f"{overview.in_progress:,} to come")
     tiles = [
         (f"{overview.calls:,}", f"calls, {overview.minutes:,.0f} minutes"),
-        (
-            f"{overview.scored:,}",
-            f"scored, {unusable:,} unusable, {overview.in_progress:,} to come",
-        ),
+        (f"{overview.scored:,}", ", ".join(scored)),
         (percent(overview.booked_rate), f"booked ({overview.booked:,} calls)"),
         (f"{overview.hot_leads:,}", "hot leads"),
-        (score, "mean lead score of 100"),
+        (score, "mean lead score, of 100"),
         (f"{overview.sentiment_fell:,}", "callers' moods fell"),
     ]
     inner = "".join(
@@ -77,9 +78,9 @@ def _hot_leads(figures: Figures) -> str:
         [
             ("number", str(lead.call_id)),
             ("", _text(lead.caller_name)),
-            ("", _text(lead.service or words(lead.intent))),
+            ("name", _text(lead.service or words(lead.intent))),
             ("number hot", f"<b>{lead.lead_score}</b>"),
-            ("", _text(", ".join(lead.lead_reasons))),
+            ("text", _text(", ".join(lead.lead_reasons))),
             ("text", _text(lead.next_step)),
             ("", f"{moment(lead.started_at)}"),
         ]
@@ -136,19 +137,23 @@ def _calls(figures: Figures) -> str:
 
 def _call(call: ScoredCall) -> _Cells:
     score = "–" if call.lead_score is None else str(call.lead_score)
-    if call.status == "scored":
-        outcome = _text(words(call.outcome))
+    if call.status != "scored":
+        outcome = _chip(call.status, call.status)
+    elif call.outcome is None:
+        outcome = '<span class="none">nobody speaks</span>'
     else:
-        outcome = f'<span class="chip {call.status}">{call.status}</span>'
+        outcome = _text(words(call.outcome))
+    if call.verdict not in (None, "ok"):
+        outcome += " " + _chip("verdict", words(call.verdict))
     return [
         ("number", str(call.call_id)),
-        ("", _text(call.external_id)),
+        ("name", _text(call.external_id)),
         ("", _text(call.agent_id)),
         ("", moment(call.started_at)),
         ("number", clock(call.duration_ms)),
         (f"number {call.lead_tier or ''}", score),
         ("", _mood(call.sentiment_start, call.sentiment_end)),
-        ("", outcome),
+        ("result", outcome),
         ("text", _text(call.summary or call.reason)),
     ]
 
@@ -157,8 +162,8 @@ def _failures(figures: Figures) -> str:
     rows = [
         [
             ("number", str(failure.call_id)),
-            ("", _text(failure.external_id)),
-            ("", f'<span class="chip {failure.status}">{failure.status}</span>'),
+            ("name", _text(failure.external_id)),
+            ("", _chip(failure.status, failure.status)),
             ("", _text(words(failure.verdict or failure.error_class))),
             ("text", _text(failure.reason)),
             ("", moment(failure.failed_at)),
@@ -199,6 +204,10 @@ def _section(title: str, note: str, columns: Iterable[str], rows: Sequence[_Cell
 
 def _text(value: str | None) -> str:
     return '<span class="none">–</span>' if not value else escape(value)
+
+
+def _chip(kind: str, label: str) -> str:
+    return f'<span class="chip {kind}">{label}</span>'
 
 
 def _mood(start: str | None, end: str | None) -> str:

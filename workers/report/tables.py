@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Group, RenderableType
+from rich.padding import Padding
+from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
 from db.repository.reports import AgentRow, Failure, HotLead, Overview, SentimentFall, ValueRow
@@ -16,6 +20,8 @@ from workers.report.figures import Figures, ScoredCall
 TIER_STYLES = {"hot": "bold red", "warm": "yellow", "cold": "dim", "none": "dim"}
 MOOD_STYLES = {"positive": "green", "negative": "red"}
 _BAR_WIDTH = 24
+_MAX_ID_WIDTH = 32
+_GAP = 2
 _NUM_ROWS = 10  # of a list that a screen should not scroll away for; the page has more
 
 
@@ -59,23 +65,74 @@ def render_overview(overview: Overview) -> RenderableType:
     return Group(first, Text(second))
 
 
-def render_calls(calls: Sequence[ScoredCall]) -> RenderableType:
-    """One line per call, with its summary."""
-    shown = table(
-        ["call", "external id", "length", "lead", "mood", "outcome", "summary"],
-        right=["call", "length"],
-    )
-    for call in calls:
-        shown.add_row(
-            str(call.call_id),
-            call.external_id,
-            clock(call.duration_ms),
+class TwoLines:
+    """A list whose rows are a line of cells and a line of text under it: a table would leave the text no room."""
+
+    def __init__(self, columns: Mapping[str, int], *, right: Collection[str]) -> None:
+        """`columns` are names and widths; the last column takes the rest of the line."""
+        self._columns = columns
+        self._right = frozenset(right)
+        (first, width), *_, (self._last, _) = columns.items()
+        self._indent = max(len(first), width) + _GAP
+
+    def header(self) -> RenderableType:
+        """The columns' names."""
+        return Group(
+            self._line([Text(name, style="dim") for name in self._columns]), Rule(style="")
+        )
+
+    def row(self, cells: Sequence[Text], below: Text) -> RenderableType:
+        """One row."""
+        line = self._line(cells)
+        return Group(line, Padding(below, (0, 0, 0, self._indent))) if below else line
+
+    def _line(self, cells: Sequence[Text]) -> RenderableType:
+        line = Table.grid(padding=(0, _GAP, 0, 0))
+        for name, width in self._columns.items():
+            line.add_column(
+                width=None if name == self._last else max(len(name), width),
+                justify="right" if name in self._right else "left",
+                no_wrap=True,
+            )
+        line.add_row(*cells)
+        return line
+
+
+class CallList:
+    """Calls as they come in: what was found, and the summary. Columns line up whatever comes later."""
+
+    def __init__(self, external_ids: Sequence[str]) -> None:
+        """`external_ids` are those of all calls that may come."""
+        columns = {
+            "call": 0,
+            "external id": _id_width(external_ids),
+            "length": 0,
+            "lead": len("100 warm"),
+            "mood": len("negative → positive"),
+            "outcome": 0,
+        }
+        self._rows = TwoLines(columns, right=("call", "length"))
+
+    def header(self) -> RenderableType:
+        """The columns' names."""
+        return self._rows.header()
+
+    def row(self, call: ScoredCall) -> RenderableType:
+        """One call."""
+        found = [
+            Text(str(call.call_id), style="dim"),
+            Text(call.external_id, style="bold"),
+            Text(clock(call.duration_ms), style="dim"),
             lead(call.lead_score, call.lead_tier),
             mood(call.sentiment_start, call.sentiment_end),
-            words(call.outcome) if call.outcome else _state(call),
-            Text(call.summary or _without_summary(call), style="" if call.summary else "dim"),
-        )
-    return titled("Calls", shown)
+            _result(call),
+        ]
+        told = call.summary or call.reason or ""
+        return self._rows.row(found, Text(told, style="" if call.summary else "dim"))
+
+
+def _id_width(external_ids: Sequence[str]) -> int:
+    return min(max(map(cell_len, external_ids), default=0), _MAX_ID_WIDTH)
 
 
 def lead(score: int | None, tier: str | None) -> Text:
@@ -94,14 +151,16 @@ def mood(start: str | None, end: str | None) -> Text:
     return Text.assemble(f"{words(start)} → ", (words(end), MOOD_STYLES.get(end, "")))
 
 
-def _state(call: ScoredCall) -> Text:
-    return Text(call.status, style=STATUS_STYLES.get(call.status, "cyan"))
-
-
-def _without_summary(call: ScoredCall) -> str:
-    if call.reason:
-        return call.reason
-    return "nobody speaks" if call.status == "scored" else ""
+def _result(call: ScoredCall) -> Text:
+    """The outcome, or how far the call came, and what the media guard found where that is news."""
+    if call.outcome is not None:
+        result = Text(words(call.outcome))
+    else:
+        status = "nobody speaks" if call.status == "scored" else call.status
+        result = Text(status, style=STATUS_STYLES.get(call.status, "cyan"))
+    if call.verdict not in (None, "ok"):
+        result.append(f"  {words(call.verdict)}", style="yellow")
+    return result
 
 
 def _values(title: str, column: str, rows: Sequence[ValueRow]) -> RenderableType:
@@ -168,16 +227,25 @@ def _sentiment_falls(rows: Sequence[SentimentFall]) -> RenderableType:
 
 
 def _failures(rows: Sequence[Failure]) -> RenderableType:
-    shown = table(
-        ["call", "external id", "status", "since (UTC)", "reason"],
-        right=["call"],
-    )
-    for row in rows:
-        shown.add_row(
-            str(row.call_id),
-            row.external_id,
-            Text(row.status, style=STATUS_STYLES.get(row.status, "")),
-            moment(row.failed_at),
-            row.reason or "",
+    columns = {
+        "call": 0,
+        "external id": _id_width([row.external_id for row in rows]),
+        "status": len("rejected"),
+        "since (UTC)": len(moment(rows[0].failed_at)),
+        "what": 0,
+    }
+    shown = TwoLines(columns, right=("call",))
+    lines = [
+        shown.row(
+            [
+                Text(str(row.call_id), style="dim"),
+                Text(row.external_id, style="bold"),
+                Text(row.status, style=STATUS_STYLES.get(row.status, "")),
+                Text(moment(row.failed_at), style="dim"),
+                Text(words(row.verdict or row.error_class)),
+            ],
+            Text(row.reason or "", style="dim"),
         )
-    return titled("Calls that need a person", shown)
+        for row in rows
+    ]
+    return titled("Calls that need a person", Group(shown.header(), *lines))

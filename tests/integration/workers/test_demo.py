@@ -88,9 +88,15 @@ def test_a_demo_shows_what_came_out_and_what_failed(
     result = aftercall("demo")
     assert result.exit_code == 1  # a call that ships with the project has failed
     assert "1 call failed; the logs are in" in result.stderr
-    for part in ("3 recordings recorded.", "Hot leads", "model fell over", "Try next"):
+    for part in ("3 recordings ingested.", "Hot leads", "model fell over", "Try next"):
         assert part in result.stdout
-    assert sum(line.endswith("scored") for line in result.stdout.splitlines()) >= 2
+    listed = [line.split() for line in result.stdout.partition("Outcomes")[0].splitlines()]
+    ended = {line[1]: line[-1] for line in listed if len(line) > 1 and line[0].isdigit()}
+    assert {name: ended[name] for name in ("one", "two", "broken")} == {
+        "one": "booked",
+        "two": "booked",
+        "broken": "failed",
+    }
     assert "<svg" in (tmp_path / "data" / "demo-report.html").read_text()
 
 
@@ -103,7 +109,7 @@ def test_a_second_demo_adds_nothing(
     assert aftercall("demo").exit_code == 0
     again = aftercall("demo")
     assert again.exit_code == 0
-    assert "0 recordings recorded, 2 calls already known." in again.stdout
+    assert "0 recordings ingested, 2 calls already known." in again.stdout
     assert rows(database, "SELECT source, external_id FROM calls ORDER BY id") == [
         ("demo", "one"),
         ("demo", "two"),
@@ -148,4 +154,4 @@ def test_a_demo_uses_the_service_that_runs(
     finally:
         workers.stop.set()
         thread.join()
-    assert "3 recordings recorded." in result.stdout
+    assert "3 recordings ingested." in result.stdout

@@ -76,7 +76,7 @@ def test_show_reads_like_a_page(aftercall: Aftercall, database: Database) -> Non
     told = " ".join(result.stdout.split())
     for part in (
         "Call 1 CA1 from local scored",
-        "agent salon, direction inbound",
+        "agent salon, inbound",
         "started 2026-11-20 14:03 UTC",
         "verdict ok, 0:10, pcm_mulaw, 8 kHz, stereo",
         "clinic north",
