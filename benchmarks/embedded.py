@@ -1,0 +1,148 @@
+"""The embedded checkpoint on this machine's CPU: the engine beside the plain loop, on the same calls, in one run.
+
+The plain loop takes one call and one record at a time, encodes the prompt anew for each record and computes every
+canvas position in every step. The engine packs calls, encodes each prompt once and computes open positions only.
+
+    python -m benchmarks.embedded --calls 24 --out embedded.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from analytics.scorecards import BUILT_IN
+from analytics.simulator import simulate
+from inference.diffusion import BranchSpec, CallRequest, DiffusionEngine
+from inference.diffusion.checkpoint import load_model
+from inference.diffusion.prompt import build_prompt
+from inference.diffusion.reference import decode_canvases
+from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.tokenizer import DiffusionTokenizer
+from workers.settings import CHECKPOINTS
+
+CHECKPOINT = CHECKPOINTS / "dllm"
+SEED = 880_001
+# The constraint may change a value for the better or worse; more than this is a broken engine, not a faster one.
+TOLERATED_LOSS = 0.02
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One system: how fast, and how often a field had the value that the simulator planted."""
+
+    seconds: float
+    calls_per_minute: float
+    field_accuracy: float
+
+
+Records = dict[tuple[str, str], dict[str, Any]]
+
+
+System = Callable[[Sequence[CallRequest]], Records]
+
+
+def plain_loop() -> System:
+    """Record after record through the reference decoder."""
+    model = load_model(CHECKPOINT, dtype=torch.float32).eval()
+    tokenizer = DiffusionTokenizer.load(CHECKPOINT, model.config)
+
+    def record(request: CallRequest, branch: BranchSpec) -> dict[str, Any]:
+        scaffold = compile_scaffold(
+            branch.schema,
+            tokenizer,
+            instructions=branch.instructions,
+            name=branch.name,
+            num_turns=len(request.turns),
+        )
+        prompt = build_prompt(tokenizer, request.turns, max_tokens=1_536)
+        (canvas,) = decode_canvases(model, tokenizer, [prompt.token_ids], scaffold)
+        try:
+            return scaffold.decode_value(canvas.tokens)
+        except ValueError:  # unconstrained text may be no record; it counts as wrong
+            return {}
+
+    def run(requests: Sequence[CallRequest]) -> Records:
+        return {(r.call_id, b.name): record(r, b) for r in requests for b in r.branches}
+
+    return run
+
+
+def engine() -> System:
+    """All records through the engine."""
+    loaded = DiffusionEngine.load(CHECKPOINT, device="cpu")
+
+    def run(requests: Sequence[CallRequest]) -> Records:
+        return {(r.call_id, r.name): r.value for r in loaded.generate(requests)}
+
+    return run
+
+
+def accuracy(found: Records, truth: Records) -> float:
+    """Share of fields with the planted value."""
+    fields = [found[key].get(name) == value for key in truth for name, value in truth[key].items()]
+    return sum(fields) / len(fields)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--calls", type=int, default=24)
+    options.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options.add_argument("--out", type=Path)
+    arguments = options.parse_args(argv)
+    torch.set_num_threads(arguments.threads)
+
+    calls = [call.to_json() for call in islice(simulate(SEED, names="heldout"), arguments.calls)]
+    branches = tuple(BranchSpec(card.name, card.instructions, card.schema) for card in BUILT_IN)
+    requests = [
+        CallRequest(
+            str(i),
+            tuple(f"{n} {t['role']}: {t['text']}" for n, t in enumerate(call["turns"], start=1)),
+            branches,
+        )
+        for i, call in enumerate(calls)
+    ]
+    truth = {
+        (str(i), card.name): call["records"][card.name]
+        for i, call in enumerate(calls)
+        for card in BUILT_IN
+    }
+    measured = {}
+    for name, load in (("plain loop", plain_loop), ("engine", engine)):
+        system = load()
+        system(requests[:2])  # warm-up: schema compilation, allocator
+        started = time.perf_counter()
+        found = system(requests)
+        seconds = time.perf_counter() - started
+        measured[name] = Measured(seconds, 60 * len(calls) / seconds, accuracy(found, truth))
+    if measured["engine"].field_accuracy < measured["plain loop"].field_accuracy - TOLERATED_LOSS:
+        sys.exit(f"no report: the engine's records are wrong: {measured}")
+
+    ratio = measured["engine"].calls_per_minute / measured["plain loop"].calls_per_minute
+    print(f"{'':12}{'calls/min':>12}{'s per call':>12}{'fields right':>14}")
+    for name, result in measured.items():
+        per_call = result.seconds / len(calls)
+        print(
+            f"{name:12}{result.calls_per_minute:12.1f}{per_call:12.2f}{result.field_accuracy:14.3f}"
+        )
+    print(f"ratio {ratio:.2f}, {len(calls)} calls, {arguments.threads} threads")
+    if arguments.out is not None:
+        report = {name: asdict(result) for name, result in measured.items()}
+        settings = {"calls": len(calls), "threads": arguments.threads, "torch": torch.__version__}
+        arguments.out.write_text(
+            json.dumps({**settings, "ratio": ratio, **report}, indent=2) + "\n"
+        )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
