@@ -9,12 +9,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import structlog
+from celery.exceptions import SoftTimeLimitExceeded
 
 from db import queue
 from db.enums import Stage
 from db.errors import DatabaseUnavailableError, LeaseLostError
 from db.queue import Lease, QueuePolicy
 from db.session import Database
+from workers.celery_app import SOFT_TIME_LIMIT_S
+from workers.errors import TookTooLongError
 from workers.leases import kept_alive
 from workers.stopping import WorkerStopping, interruptible, stop_requested
 
@@ -72,13 +75,15 @@ def drain(
         if lease is None:
             return Drained(num_jobs, is_empty=True)
         num_jobs += len(lease.jobs)
-        _work_on(database, lease, work, policy)
+        if not _work_on(database, lease, work, policy):
+            break
     return Drained(num_jobs, is_empty=False)
 
 
 def _work_on(
     database: Database, lease: Lease, work: Callable[[Lease], None], policy: QueuePolicy
-) -> None:
+) -> bool:
+    """Work on one lease; False when the time of the whole drain is used up with it."""
     try:
         with kept_alive(database, lease, policy), interruptible():
             work(lease)
@@ -90,8 +95,18 @@ def _work_on(
         log.warning("lease lost, result discarded", error=str(error))
     except DatabaseUnavailableError:
         raise
+    except SoftTimeLimitExceeded:
+        log.warning("batch took too long", calls=[job.call_id for job in lease.jobs])
+        limit = TookTooLongError(f"not finished after {SOFT_TIME_LIMIT_S // 60} minutes")
+        _fail(database, lease, limit, policy)
+        return False
     except Exception as error:
         # whatever a model or a decoder raises is the job's failure, written on its row, not the worker's
         log.exception("batch failed", calls=[job.call_id for job in lease.jobs])
-        with database.unit_of_work() as session:
-            queue.fail_batch(session, lease, error=error, policy=policy)
+        _fail(database, lease, error, policy)
+    return True
+
+
+def _fail(database: Database, lease: Lease, error: Exception, policy: QueuePolicy) -> None:
+    with database.unit_of_work() as session:
+        queue.fail_batch(session, lease, error=error, policy=policy)

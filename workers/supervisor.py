@@ -151,7 +151,8 @@ def run_until_interrupted(settings: Settings) -> None:
     """`aftercall up`: the service until SIGINT, SIGTERM or SIGHUP. An embedded server that dies starts it afresh."""
     interrupted = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: interrupted.set())
+        if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, SIGHUP is to be ignored
+            signal.signal(number, lambda *_: interrupted.set())
     while not interrupted.is_set():
         with running_service(settings) as urls:
             log.info("running", data_dir=str(settings.data_dir), queues=list(QUEUES))

@@ -19,11 +19,15 @@ MakeService = Callable[..., Service]
 
 @pytest.fixture(scope="module")
 def make_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MakeService]:
-    """Gives installations of their own, each with an empty database; keyword arguments are settings."""
+    """Gives installations of their own, each with an empty database; keyword arguments are settings.
+
+    With `embedded` they run their own servers whatever is configured for the tests.
+    """
     with ExitStack() as stack:
 
-        def make(**settings: str) -> Service:
-            chosen = {"OMP_NUM_THREADS": "1", **IMPATIENT, **_servers(stack), **settings}
+        def make(*, embedded: bool = False, **settings: str) -> Service:
+            servers = {} if embedded else _servers(stack)
+            chosen = {"OMP_NUM_THREADS": "1", **IMPATIENT, **servers, **settings}
             service = Service(tmp_path_factory.mktemp("service"), chosen)
             stack.callback(service.clean_up)
             if "AFTERCALL_DATABASE_URL" in chosen and "AFTERCALL_DATABASE_URL" not in settings:

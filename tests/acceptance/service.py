@@ -102,11 +102,18 @@ class Service:
 
     def worker(self, queue: str) -> int:
         """Id of the worker process of a queue; those of its pool are its children."""
+        command = f"workers.process\0{queue}\0".encode()
+        commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in self._children()}
+        return next(pid for pid, found in commands.items() if command in found)
+
+    def server(self, name: str) -> int:
+        """Id of the process of an embedded server: the one that the supervisor started."""
+        return next(pid for pid in self._children() if _name(pid) == name)
+
+    def _children(self) -> list[int]:
         assert self.supervisor is not None
         children = Path(f"/proc/{self.supervisor.pid}").glob("task/*/children")
-        pids = [int(pid) for child in children for pid in child.read_text().split()]
-        command = f"workers.process\0{queue}\0".encode()
-        return next(pid for pid in pids if command in Path(f"/proc/{pid}/cmdline").read_bytes())
+        return [int(pid) for child in children for pid in child.read_text().split()]
 
     @property
     def database_url(self) -> str:
@@ -169,6 +176,10 @@ def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, how)
     except ProcessLookupError:
         return
+
+
+def _name(pid: int) -> str:
+    return Path(f"/proc/{pid}/comm").read_text().strip()
 
 
 def _belongs(process: Path, environment: bytes, data_dir: Path) -> bool:

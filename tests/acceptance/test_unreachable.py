@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.conftest import MakeService
 from tests.acceptance.recordings import spoken, write_wav
+from tests.acceptance.service import kill, wait_until
 from workers.local.broker import LocalBroker
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"  # port 1 is refused at once on every machine
@@ -48,6 +50,22 @@ def test_calls_ingested_while_the_broker_is_down_run_when_it_is_back(
     try:
         assert broker.start() == address
         assert service.wait_until_ended(1) == {"patient": "scored"}
-        assert service.stop() == 0
+        assert service.stop(signal.SIGINT) == 0
     finally:
         broker.stop()
+
+
+def test_an_embedded_server_that_dies_takes_nothing_with_it(make_service: MakeService) -> None:
+    service = make_service(embedded=True)
+    service.up()
+    log = service.data_dir / "up.log"
+    for number, server in enumerate(("valkey-server", "postgres"), start=2):
+        kill(service.server(server))
+        wait_until(
+            lambda number=number: log.read_text().count('"event": "running"') == number,  # type: ignore[misc]
+            f"the service runs again without its {server}",
+            log.read_text,
+        )
+        assert service.statuses() == {}
+    assert service.stop() == 0
+    assert service.processes() == []

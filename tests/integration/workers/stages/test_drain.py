@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from sqlalchemy import text
 
 from db import queue
@@ -131,6 +132,22 @@ def test_a_database_that_is_down_ends_the_drain_and_blames_nobody(
     with pytest.raises(DatabaseUnavailableError):
         drain_all(empty_database, Disconnected(empty_database))
     assert set(jobs(empty_database).values()) == {("leased", 1, False, None)}
+
+
+def test_work_that_runs_into_its_time_limit_fails_and_ends_the_drain(
+    empty_database: Database, three_calls: list[int]
+) -> None:
+    class Endless(Worker):
+        def work_on(self, lease: Lease, call_id: int) -> None:
+            raise SoftTimeLimitExceeded  # as Celery raises it
+
+    assert drain_all(empty_database, Endless(empty_database), limit=1) == Drained(1, is_empty=False)
+    assert jobs(empty_database)[three_calls[0]] == (
+        "ready",
+        1,
+        False,
+        "not finished after 20 minutes",
+    )
 
 
 def test_work_that_is_interrupted_is_given_back_without_blame(
