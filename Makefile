@@ -42,5 +42,5 @@ format: $(VENV)/.installed-dev ## Format the code
 bench: $(VENV)/.installed-dev ## Measure the engine on this machine's CPU
 	@$(BIN)/python -m benchmarks.embedded
 
-clean: ## Remove the virtual environment and the demo's data
-	rm -rf $(VENV) aftercall-data
+clean: ## Remove what was installed here; calls stay in the data directory
+	rm -rf $(VENV)
