@@ -72,10 +72,6 @@ class Settings(BaseSettings):
     commit_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.9, description="A position is committed when its confidence exceeds this."
     )
-    prompt_cache: Literal["frozen", "refresh", "off"] = Field(
-        default="frozen",
-        description="How often the prompt is encoded: once, every few steps, every step.",
-    )
     max_batch_calls: Annotated[int, Field(ge=1)] = Field(
         default=16, description="Calls that one analysis batch may hold."
     )
