@@ -141,8 +141,8 @@ WHERE jobs.id = expired.id
 RETURNING jobs.id, jobs.call_id, jobs.stage, jobs.state, jobs.isolate;
 
 -- name: expire_all
--- Every lease ends now: for a supervisor that owns the database and knows that no worker is left.
-UPDATE jobs SET lease_until = now() WHERE state = 'leased' RETURNING id;
+-- Every lease is over: for a supervisor that owns the database and knows that no worker is left.
+UPDATE jobs SET lease_until = now() - interval '1 second' WHERE state = 'leased' RETURNING id;
 
 -- name: due
 -- Per stage, what could be claimed now, and when the next waiting job becomes due.

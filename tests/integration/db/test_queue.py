@@ -260,6 +260,15 @@ def test_released_work_does_not_count_as_tried(session: Session) -> None:
     queue.hold(session, lease.token, first)
 
 
+def test_who_knows_that_no_worker_is_left_may_end_every_lease(session: Session) -> None:
+    job_ids = enqueue(session, 3)
+    lease = claim(session, limit=2)
+    assert queue.expire_all(session) == set(job_ids[:2])
+    assert {moved.job_id for moved in queue.sweep(session, policy=POLICY)} == set(job_ids[:2])
+    with pytest.raises(LeaseLostError):
+        queue.finish(session, lease.token, job_ids[0])
+
+
 def test_a_sweep_leaves_living_leases_alone(session: Session) -> None:
     enqueue(session, 2)
     claim(session)
