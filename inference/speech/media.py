@@ -87,7 +87,8 @@ def read_recording(path: Path, *, max_seconds: float) -> Recording:
         _require_length(path, container, stream, max_seconds)
         declared_s = _declared_seconds(container, stream)
         audio, was_cut = _decode(path, container, stream, max_seconds)
-        codec, sample_rate = stream.codec_context.name, stream.codec_context.sample_rate
+        codec = stream.codec_context.codec.canonical_name
+        sample_rate = stream.codec_context.sample_rate
     decoded_s = audio.shape[1] / SAMPLE_RATE
     missing_s = declared_s - decoded_s if declared_s is not None else 0.0
     # writers of block codecs leave a last block half full: an error there takes nothing away

