@@ -37,7 +37,8 @@ def main(arguments: list[str] | None = None) -> None:
         _end_with(options.end_with)
     # Only JSON is accepted from the broker, so that root is as safe as anybody: it is the user of most containers.
     warnings.filterwarnings("ignore", message="You're running the worker with superuser")
-    command = ["--quiet", "worker", "--queues", options.queue, "--hostname", f"{options.queue}@%h"]
+    name = f"{options.queue}-{os.getpid()}@%h"  # there may be several on a machine, one per GPU
+    command = ["--quiet", "worker", "--queues", options.queue, "--hostname", name]
     # the level is what billiard, in the pool, writes in a format of its own; all else goes by workers.logs
     command += ["--without-gossip", "--without-mingle", "--loglevel", "WARNING"]
     command += [*_SWEEPER, "--schedule", options.schedule] if options.queue == "sweep" else _POOL
