@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from itertools import count
 from random import Random
-from typing import Any, Literal
+from typing import Any
 
 from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.dialogue import SpokenTurn, speak
@@ -19,11 +19,9 @@ from analytics.simulator.facts import Facts
 from analytics.simulator.labels import Records, label
 from analytics.simulator.noise import add_noise
 from analytics.simulator.patterns import Bank, BankError, Split, load_bank
-from analytics.simulator.sampling import sample_facts
+from analytics.simulator.sampling import NameSplit, sample_facts
 
-__all__ = ["Bank", "BankError", "SimulatedCall", "load_bank", "simulate"]
-
-NameSplit = Literal["train", "heldout"]
+__all__ = ["Bank", "BankError", "NameSplit", "SimulatedCall", "load_bank", "simulate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +74,7 @@ def simulate(
     random = Random()
     for index in count(shard, num_shards):
         random.seed(seed << 40 | index)
-        facts = sample_facts(random, heldout_names=names == "heldout")
+        facts = sample_facts(random, names=names)
         fitting = patterns.for_call(
             facts.vertical, facts.line, verticals[facts.vertical].line_names, facts.kind
         )

@@ -96,6 +96,11 @@ def _content_lines(name: str) -> list[str]:
     return [line.strip() for line in lines if line.strip() and not line.startswith("#")]
 
 
+def read_words(name: str) -> tuple[str, ...]:
+    """All words of a lexicon file that holds many to a line; underscores stand for spaces."""
+    return tuple(word.replace("_", " ") for line in _content_lines(name) for word in line.split())
+
+
 def read_sections(name: str) -> dict[str, list[str]]:
     """[section] → its lines, of one lexicon file. Raises LexiconError for text before the first section."""
     sections: dict[str, list[str]] = {}
@@ -196,7 +201,6 @@ def load_names(heldout: bool) -> Names:
     """First and last names, either those of the training side or those held out (15 %, by hash of the name)."""
 
     def side(file: str) -> tuple[str, ...]:
-        words = [word.replace("_", " ") for line in _content_lines(file) for word in line.split()]
-        return tuple(word for word in words if is_heldout(word) == heldout)
+        return tuple(word for word in read_words(file) if is_heldout(word) == heldout)
 
     return Names(side("first_names.txt"), side("last_names.txt"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from math import log
 from random import Random
@@ -46,6 +46,10 @@ def _misspell(word: str, random: Random) -> str:
     return word[:place] + near[int(random.random() * len(near))] + word[place + 1 :]
 
 
+def _bare(word: str) -> str:
+    return word.strip('.,?!;:"').removesuffix("'s")
+
+
 def _mishear(word: str, random: Random) -> str:
     """The word as wrongly heard; empty when it is lost."""
     match = _EDGES.match(word)
@@ -72,8 +76,13 @@ def _mishear(word: str, random: Random) -> str:
     return before + (other.capitalize() if core[0].isupper() else other) + after
 
 
-def add_noise(texts: Sequence[str], rate: float, random: Random) -> list[str]:
-    """The texts with about `rate` of their words misheard, and in some calls without marks or case. Digits stay."""
+def add_noise(
+    texts: Sequence[str], rate: float, random: Random, *, spared: Collection[str] = ()
+) -> list[str]:
+    """The texts with about `rate` of their words misheard, and in some calls without marks or case.
+
+    Digits stay, and so do the words in `spared`, but for marks and case.
+    """
     if not 0.0 <= rate < 1.0:
         raise ValueError(f"a noise rate lies in [0, 1), not {rate}")
     if rate == 0.0:
@@ -87,7 +96,8 @@ def add_noise(texts: Sequence[str], rate: float, random: Random) -> list[str]:
     for text in texts:
         words = text.split(" ")
         while gap < len(words):
-            words[gap] = _mishear(words[gap], random)
+            if not spared or _bare(words[gap]) not in spared:
+                words[gap] = _mishear(words[gap], random)
             gap += 1 + int(log(1.0 - random.random()) / log_keep)
         gap -= len(text.split(" "))
         text = " ".join([word for word in words if word]) or text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Literal
 
 from analytics.simulator import shares
 from analytics.simulator.calendar import Moment, pick_moment, pick_other
@@ -16,16 +17,24 @@ from analytics.simulator.entities import (
     load_verticals,
 )
 from analytics.simulator.facts import NO_LEAD, Facts, Kind, Lead
-from analytics.simulator.names import pseudo_first_name, pseudo_last_name
+from analytics.simulator.names import NameEnds, made_up_name
+
+NameSplit = Literal["train", "listed", "heldout"]
+"""Whose names callers bear: training's (listed and made-up ones), only the listed ones of these, or held-out ones."""
 
 
-def _caller_name(random: Random, heldout: bool) -> str:
-    names = load_names(heldout)
-    made_up = not heldout and random.random() < shares.PSEUDO_SHARE
-    first = pseudo_first_name(random) if made_up else pick(random, names.first)
+def _caller_name(random: Random, split: NameSplit) -> str:
+    names = load_names(split == "heldout")
+
+    def draw(listed: tuple[str, ...], ends: NameEnds) -> str:
+        if split == "train" and random.random() < shares.MADE_UP_NAME_SHARE:
+            return made_up_name(random, ends)
+        return pick(random, listed)
+
+    first = draw(names.first, "first_ends")
     if random.random() < 0.22:
         return first
-    last = pseudo_last_name(random) if made_up else pick(random, names.last)
+    last = draw(names.last, "last_ends")
     if random.random() < 0.03:
         return f"{first} {last}-{pick(random, names.last)}"[:40]
     return f"{first} {last}"
@@ -168,7 +177,7 @@ def _times(random: Random, intent: str, lead: Lead) -> tuple[Moment, Moment, Mom
     return appointment, refused, pick_other(random, "week", appointment, refused)
 
 
-def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
+def sample_facts(random: Random, *, names: NameSplit) -> Facts:
     """Draws one call's facts. All randomness comes from `random`."""
     kind, vertical_name, intent, outcome = _topic(random)
     vertical = load_verticals()[vertical_name]
@@ -191,7 +200,7 @@ def sample_facts(random: Random, *, heldout_names: bool) -> Facts:
         business=pick(random, line.businesses),
         agent=pick(random, shared.agents),
         person=pick(random, vertical.staff),
-        caller=_caller_name(random, heldout_names),
+        caller=_caller_name(random, names),
         gives_name=random.random() < shares.NAME_SHARE.get(intent, 0.84),
         gives_phone=talks and random.random() < (0.75 if outcome == "message_taken" else 0.35),
         gives_address=visited

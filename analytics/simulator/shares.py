@@ -121,5 +121,5 @@ DISTANCE: Final = {
     "unknown": Draw({"week": 0.4, "month": 0.35, "later": 0.25}),
 }
 URGENT_DISTANCE = Draw({"today": 0.7, "week": 0.3})
-PSEUDO_SHARE: Final = 0.35
+MADE_UP_NAME_SHARE: Final = 0.6  # of first and of last names in training
 NAME_SHARE: Final = {"question": 0.45, "price": 0.5, "solicitation": 0.4, "not_applicable": 0.15}

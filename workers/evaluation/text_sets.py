@@ -26,7 +26,7 @@ class TextSet:
     name: str
     description: str
     split: Split = "train"
-    names: NameSplit = "train"
+    names: NameSplit = "listed"
     noise: float = 0.0
 
     def calls(self, num_calls: int, seed: int = EVALUATION_SEED) -> list[SimulatedCall]:

@@ -17,7 +17,7 @@ from analytics.simulator.sampling import sample_facts
 def facts() -> Facts:
     random = Random(5)
     while True:
-        facts = sample_facts(random, heldout_names=False)
+        facts = sample_facts(random, names="train")
         if facts.intent == "book" and facts.outcome == "booked" and facts.issue is None:
             return facts
 

@@ -11,7 +11,7 @@ from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.calendar import moments, ordinal, pick_other
 from analytics.simulator.entities import LexiconError, load_names, load_vertical, load_verticals
 from analytics.simulator.named_services import named_service
-from analytics.simulator.names import pseudo_first_name, pseudo_last_name
+from analytics.simulator.names import made_up_name
 from analytics.simulator.patterns import is_heldout, load_bank
 
 
@@ -43,8 +43,8 @@ def test_names_are_many_and_split_by_hash() -> None:
 def test_made_up_names_are_never_heldout_names() -> None:
     random = Random(0)
     for _ in range(500):
-        assert not is_heldout(pseudo_first_name(random))
-        assert not is_heldout(pseudo_last_name(random))
+        assert not is_heldout(made_up_name(random, "first_ends"))
+        assert not is_heldout(made_up_name(random, "last_ends"))
 
 
 def test_an_issue_without_its_service_is_named(

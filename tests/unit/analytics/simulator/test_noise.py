@@ -55,3 +55,11 @@ def test_a_turn_never_becomes_empty() -> None:
 def test_a_rate_outside_its_range_is_refused(rate: float) -> None:
     with pytest.raises(ValueError, match="noise rate"):
         add_noise(TEXTS, rate, Random(0))
+
+
+def test_spared_words_are_heard_as_they_are() -> None:
+    texts = ["My name is Stector Love.", "It is Love's, I said Stector, please."] * 40
+    noisy = " ".join(add_noise(texts, 0.9, Random(5), spared=("Stector", "Love")))
+    assert noisy.lower().count("stector") == 80
+    assert noisy.lower().count("love") == 80
+    assert noisy != " ".join(texts)

@@ -115,6 +115,20 @@ def test_heldout_names_are_never_heard_in_training(
     assert {call.facts.caller.split()[0] for call in heldout_calls} <= first
 
 
+def test_listed_names_are_those_of_training() -> None:
+    known = load_names(heldout=False)
+    for call in islice(simulate(3, names="listed"), 500):
+        given, _, family = call.facts.caller.partition(" ")
+        assert given in known.first
+        assert not family or family in known.last or "-" in family
+
+
+def test_most_training_names_are_made_up(calls: list[SimulatedCall]) -> None:
+    listed = set(load_names(heldout=False).first)
+    known = sum(call.facts.caller.partition(" ")[0] in listed for call in calls)
+    assert 0.3 < known / len(calls) < 0.5
+
+
 def test_every_slot_is_filled(calls: list[SimulatedCall]) -> None:
     for call in calls:
         for _, text in call.turns:
