@@ -1,13 +1,9 @@
-"""What is in the engine's hands: calls that wait, live calls, their canvases, and who was admitted with whom."""
+"""What is in the engine's hands: calls that wait, and live calls with their canvases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from torch import Tensor
-
-from inference.diffusion.constraint import ChoiceState, ConstraintBatch
 from inference.diffusion.memory import Run
 from inference.diffusion.prompt import Prompt
 from inference.diffusion.request import CallRequest
@@ -25,50 +21,30 @@ class WaitingCall:
 
     @property
     def demand(self) -> Demand:
-        """Cache rows it needs."""
-        return Demand(len(self.prompt.token_ids), sum(s.num_tokens for s in self.scaffolds))
+        """What of the engine's room it needs."""
+        lengths = [scaffold.num_tokens for scaffold in self.scaffolds]
+        return Demand(len(self.prompt.token_ids), sum(lengths), len(lengths))
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class LiveCall:
-    """A call whose prompt is in the cache."""
+    """A call whose prompt is in the cache, with one branch per record."""
 
     call_id: str
     prompt: Prompt
     run: Run
+    branches: list[Branch] = field(default_factory=list)
+
+    @property
+    def runs(self) -> list[Run]:
+        """All its cache rows."""
+        return [self.run, *(branch.run for branch in self.branches)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Branch:
     """One canvas that is being denoised."""
 
     call: LiveCall
     scaffold: Scaffold
     run: Run
-    num_steps: int = 0
-
-
-@dataclass(slots=True)
-class Cohort:
-    """Branches admitted together; they share a constraint, which is laid out once."""
-
-    branches: list[Branch]
-    constraint: ConstraintBatch
-    state: ChoiceState
-    places: Tensor  # [num_branches, longest canvas], `num_rows` beyond a canvas's end
-    finished: set[int] = field(default_factory=set)
-
-    @property
-    def is_finished(self) -> bool:
-        """Whether every branch is complete."""
-        return len(self.finished) == len(self.branches)
-
-    @property
-    def calls(self) -> list[LiveCall]:
-        """The calls of its branches."""
-        return calls_of(self.branches)
-
-
-def calls_of(branches: Iterable[Branch]) -> list[LiveCall]:
-    """The calls that these branches belong to, each once."""
-    return list({id(branch.call): branch.call for branch in branches}.values())

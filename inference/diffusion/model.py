@@ -123,7 +123,19 @@ class LladaModel(nn.Module):
     @property
     def head_weight(self) -> Tensor:
         """The LM head, `[embedding_size, d_model]`; the embedding itself when the checkpoint ties them."""
-        return cast(Tensor, self._part("wte" if self.config.weight_tying else "ff_out").weight)
+        if self.config.weight_tying:
+            return self.embedding
+        return cast(Tensor, self._part("ff_out").weight)
+
+    @property
+    def embedding(self) -> Tensor:
+        """Token embeddings, `[embedding_size, d_model]`."""
+        return cast(Tensor, self._part("wte").weight)
+
+    @property
+    def final_norm(self) -> RMSNorm:
+        """The normalisation in front of the head."""
+        return cast(RMSNorm, self._part("ln_f"))
 
     def trunk(
         self,
@@ -156,7 +168,7 @@ class LladaModel(nn.Module):
                 x = checkpoint(run_block, layer, x, use_reentrant=False)
             else:
                 x = run_block(layer, x)
-        return cast(Tensor, self._part("ln_f")(x))
+        return cast(Tensor, self.final_norm(x))
 
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[..., d_model]` to logits `[..., embedding_size]`, same dtype."""
@@ -228,10 +240,10 @@ class LladaModel(nn.Module):
         return self.trunk(token_ids, positions, attend)
 
     def new_cache(self, num_tokens: int) -> KVCache:
-        """An empty cache (zeros) for `num_tokens` tokens, in the dtype and on the device of the weights."""
+        """A cache for `num_tokens` tokens, in the dtype and on the device of the weights; nothing is in it yet."""
         weight = self.head_weight
         shape = (self.config.n_layers, num_tokens, self.config.n_kv_heads, self.config.head_dim)
-        return KVCache(weight.new_zeros(shape), weight.new_zeros(shape))
+        return KVCache(weight.new_empty(shape), weight.new_empty(shape))
 
     def _part(self, name: str) -> nn.Module:
         return cast(nn.ModuleDict, self.model["transformer"])[name]
@@ -239,8 +251,7 @@ class LladaModel(nn.Module):
     def _enter(
         self, token_ids: Tensor, positions: Tensor, dtype: torch.dtype | None
     ) -> tuple[Tensor, Tensor, Tensor]:
-        embedding = cast(Tensor, self._part("wte").weight)
-        x = F.embedding(token_ids, embedding).to(dtype or embedding.dtype)
+        x = F.embedding(token_ids, self.embedding).to(dtype or self.embedding.dtype)
         cos, sin = rope_tables(positions, self.config.head_dim, self.config.rope_theta)
         return x, cos, sin
 

@@ -8,36 +8,46 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """Cache rows that a call needs from its admission until its last branch is done."""
+    """What a call needs from its admission until its last branch is done."""
 
     prompt_tokens: int
     canvas_tokens: int
+    num_canvases: int
 
     @property
     def num_rows(self) -> int:
-        """Rows of prompt and canvases together."""
+        """Cache rows of prompt and canvases together."""
         return self.prompt_tokens + self.canvas_tokens
 
 
-def admit(waiting: Sequence[Demand], *, free_rows: int, prefill_budget: int, num_live: int) -> int:
+@dataclass(frozen=True, slots=True)
+class Room:
+    """What is free in the engine.
+
+    Attributes:
+        rows: of the key-value cache.
+        canvases: that may be live at the same time.
+        prefill_tokens: prompt tokens that may be encoded before the next denoising step.
+    """
+
+    rows: int
+    canvases: int
+    prefill_tokens: int
+
+
+def admit(waiting: Sequence[Demand], room: Room, *, is_idle: bool) -> int:
     """How many of the `waiting` calls, in their order, enter now.
 
-    Calls enter while their rows fit and the prompts encoded before the next denoising step stay within
-    `prefill_budget` tokens, so that live calls are not kept waiting. When nothing is live the first call enters
-    whatever its prompt costs. Nobody overtakes: a long call is not starved by short ones.
-
-    Args:
-        waiting: demands, first come first.
-        free_rows: rows of the cache that are free.
-        prefill_budget: prompt tokens that may be encoded in one step.
-        num_live: calls in the batch already.
+    Calls enter while there is room for their rows and canvases and the prompts encoded before the next denoising step
+    stay within their budget, so that live calls are not kept waiting. When nothing is live (`is_idle`) the first call
+    enters whatever its prompt costs. Nobody overtakes: a long call is not starved by short ones.
     """
-    admitted = prefill_tokens = 0
-    for demand in waiting:
-        is_first = num_live == 0 and admitted == 0
+    rows = canvases = prefill_tokens = 0
+    for admitted, demand in enumerate(waiting):
+        rows += demand.num_rows
+        canvases += demand.num_canvases
         prefill_tokens += demand.prompt_tokens
-        if demand.num_rows > free_rows or (prefill_tokens > prefill_budget and not is_first):
-            break
-        free_rows -= demand.num_rows
-        admitted += 1
-    return admitted
+        may_prefill = prefill_tokens <= room.prefill_tokens or (is_idle and admitted == 0)
+        if rows > room.rows or canvases > room.canvases or not may_prefill:
+            return admitted
+    return len(waiting)

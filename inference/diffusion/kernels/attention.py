@@ -2,7 +2,7 @@
 
 The open positions of all canvases of a call make one query tile, so that the prompt's keys and values are read once
 for all of them (and for all heads that share a key-value head). In small batches the prompt is also split over
-programs, whose results are merged by their log-sum-exps.
+programs, whose results are merged by their log-sum-exps. A prompt that sees itself is a call with an empty canvas.
 """
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
 # mypy: allow-untyped-defs

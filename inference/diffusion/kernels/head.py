@@ -164,7 +164,7 @@ class FusedHead:
     Args:
         weight: `[vocab, d_model]`; `d_model` is a multiple of 8.
         layout: of the classes to reduce by; the vocabulary as a whole if not given.
-        config: tile sizes.
+        config: tile sizes; what was fastest for the number of rows if not given.
     """
 
     def __init__(
@@ -173,16 +173,17 @@ class FusedHead:
         layout: VocabularyLayout | None = None,
         config: HeadConfig | None = None,
     ) -> None:
-        self.config = config or HeadConfig()
+        self.config = config
         self.layout = layout or plain_layout(len(weight), weight.device)
         self.weight = self.layout.order(weight).contiguous()
-        self.cells = self.layout.cells(self.config.columns)
+        self.cells = self.layout.cells((config or HeadConfig()).columns)
         if self.weight.shape[1] * self.weight.element_size() % 16:
             raise ValueError(f"d_model={weight.shape[1]}: rows must be a multiple of 16 bytes")
 
     def __call__(self, hidden: Tensor, row_table: Tensor | None = None) -> HeadReduction:
         """Reduce the logits of `hidden [num_rows, d_model]`, by the classes of `row_table [num_rows]` if given."""
-        config, num_rows = self.config, len(hidden)
+        num_rows = len(hidden)
+        config = self.config or _config_for(num_rows)
         partials = Partials.empty(self.cells, num_rows)
         num_column_tiles = len(self.cells.tile_cells) - 1
         num_tiles = triton.cdiv(num_rows, config.rows) * num_column_tiles
@@ -209,6 +210,13 @@ class FusedHead:
             num_stages=config.num_stages,
         )
         return merge(partials, self.cells, self.layout, row_table)
+
+
+def _config_for(num_rows: int) -> HeadConfig:
+    """The fastest by `python -m benchmarks.kernels`. All sum in the same order, so a row's bits stay the same."""
+    if num_rows <= 64:
+        return HeadConfig(rows=64, num_warps=4)
+    return HeadConfig(persistent=num_rows > 512)
 
 
 def _num_programs(x: Tensor) -> int:

@@ -265,3 +265,123 @@ def _rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     first, second = x.float().chunk(2, dim=-1)
     rotated = torch.cat([first * cos - second * sin, second * cos + first * sin], dim=-1)
     return rotated.to(x.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class Canvases:
+    """The token buffer of all canvases, by place; a place is a row of the key-value cache.
+
+    Attributes:
+        tokens: int32 `[num_places]`.
+        positions: int32 `[num_places]`, rotary position.
+        is_open: int32 `[num_places]`, 1 where the next step computes a position: masked, or just committed.
+        commit_step: int32 `[num_places]`, steps in which the position was masked.
+        row_of_place: int32 `[num_places]`, head row of every masked place; written by `list_open`.
+        mask_token_id: which token says that a place is masked.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    is_open: Tensor
+    commit_step: Tensor
+    row_of_place: Tensor
+    mask_token_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class StepRows:
+    """The rows of a step: int32, canvas after canvas, filled up to a fixed number.
+
+    Attributes:
+        place: `[num_rows]` of every open position; -1 where the list is filled up.
+        token: `[num_rows]`; 0 where filled up, as in what follows.
+        position: `[num_rows]`.
+        canvas: `[num_rows]`.
+        head_row: `[num_heads]`, the row of every masked position.
+        head_place: `[num_heads]`, its place.
+        canvas_last: `[num_canvases]`, the row after the last one of each canvas.
+    """
+
+    place: Tensor
+    token: Tensor
+    position: Tensor
+    canvas: Tensor
+    head_row: Tensor
+    head_place: Tensor
+    canvas_last: Tensor
+
+
+def count_open(canvases: Canvases, start: Tensor, end: Tensor) -> Tensor:
+    """Open and masked positions of every canvas: int32 `[2, num_canvases]`.
+
+    A canvas without masked positions has no open ones either: nobody looks at what was committed last.
+
+    Args:
+        canvases: the token buffer.
+        start: int32 `[num_canvases]`, first place of each canvas.
+        end: int32 `[num_canvases]`, the place after its last one.
+    """
+    counts = []
+    for first, last in zip(start.tolist(), end.tolist(), strict=True):
+        masked = int((canvases.tokens[first:last] == canvases.mask_token_id).sum())
+        counts.append((int(canvases.is_open[first:last].sum()) if masked else 0, masked))
+    return torch.tensor(counts, dtype=torch.int32, device=start.device).T.contiguous()
+
+
+def list_open(
+    canvases: Canvases,
+    start: Tensor,
+    end: Tensor,
+    count: Tensor,
+    *,
+    num_rows: int,
+    num_heads: int,
+) -> StepRows:
+    """List the open positions, and begin the step: only masked positions stay open, and they have been so once more.
+
+    Args:
+        canvases: the token buffer; `is_open`, `commit_step` and `row_of_place` are written.
+        start: int32 `[num_canvases]`, first place of each canvas.
+        end: int32 `[num_canvases]`, the place after its last one.
+        count: as `count_open` gives it.
+        num_rows: length of the lists of open positions, at least their number.
+        num_heads: length of the lists of masked positions, at least their number.
+    """
+    rows: list[list[int]] = []
+    heads: list[list[int]] = []
+    for canvas, (first, last) in enumerate(zip(start.tolist(), end.tolist(), strict=True)):
+        for place in range(first, last if count[1, canvas] else first):
+            if not canvases.is_open[place]:
+                continue
+            token = int(canvases.tokens[place])
+            if token == canvases.mask_token_id:
+                canvases.row_of_place[place] = len(heads)
+                canvases.commit_step[place] += 1
+                heads.append([len(rows), place])
+            else:
+                canvases.is_open[place] = 0
+            rows.append([place, token, int(canvases.positions[place]), canvas])
+    rows += [[-1, 0, 0, 0]] * (num_rows - len(rows))
+    heads += [[0, 0]] * (num_heads - len(heads))
+    as_rows = torch.tensor(rows, dtype=torch.int32, device=start.device).view(-1, 4)
+    as_heads = torch.tensor(heads, dtype=torch.int32, device=start.device).view(-1, 2)
+    canvas_last = count[0].cumsum(0, dtype=torch.int32)
+    return StepRows(*as_rows.T.contiguous(), *as_heads.T.contiguous(), canvas_last)
+
+
+def gate(hidden: Tensor) -> Tensor:
+    """SiLU of the first half of the columns times the second half: `[num_rows, 2 * width]` to `[num_rows, width]`."""
+    first, second = hidden.float().chunk(2, dim=-1)
+    return (first * torch.sigmoid(first) * second).to(hidden.dtype)
+
+
+def linear(x: Tensor, weight: Tensor, bias_rows: Tensor | None = None) -> Tensor:
+    """`x @ weight.T`, plus `bias_rows` if given, summed in float32.
+
+    Args:
+        x: `[num_rows, in_features]`.
+        weight: `[out_features, in_features]`.
+        bias_rows: `[num_rows, out_features]`.
+    """
+    out = x.float() @ weight.float().T
+    return (out if bias_rows is None else out + bias_rows.float()).to(x.dtype)

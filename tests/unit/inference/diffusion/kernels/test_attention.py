@@ -98,3 +98,22 @@ def test_a_call_gives_the_same_bits_alone_and_among_others(split_keys, dtype, de
         q[first:last].contiguous(), keys, values, alone_rows, max_prompt=33, **bounds
     )
     assert torch.equal(alone, among[first:last])
+
+
+def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(dtype, device):
+    lengths = [33, 1, 70]
+    offsets = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
+    num_rows = sum(lengths)
+    q, keys, values = (
+        torch.randn(num_rows, 2, 64, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+        for seed in range(3)
+    )
+    nowhere = offsets.new_zeros(num_rows)
+    rows = naive.OpenRows(
+        offsets, offsets[:-1].clone(), offsets[1:].clone(), nowhere, nowhere[:1], nowhere[:1]
+    )
+    bounds = {"max_rows_per_call": 70, "max_prompt": 70, "config": SMALL}
+    found = ragged_attention(q, keys, values, rows, **bounds)
+    expected = naive.ragged_attention(q, keys, values, rows)
+    tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]
+    torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance)

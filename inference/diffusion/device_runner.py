@@ -1,0 +1,289 @@
+"""The runner for a GPU: a step is decided and written on the device, and the host stays one step behind.
+
+The host must know how many rows to launch, but not which. A position that was masked before a step is open in the
+next one, as it is then either still masked or just committed; so the number of open positions of a step is what was
+masked one step earlier, and the host can launch a step while the one before it runs. Small steps, which would be over
+before their launches, are captured as CUDA graphs and replayed.
+
+Under Triton's interpreter everything here runs on a CPU too, without graphs; that is how it is tested there.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.profiler import record_function
+
+from inference.diffusion.batch import LiveCall
+from inference.diffusion.device_constraint import DeviceConstraint
+from inference.diffusion.step_graphs import StepGraphs
+from inference.diffusion.step_layout import DeviceLayout, Seat, StepSize, power_of_two
+from inference.diffusion.packed_trunk import Bounds, PackedTrunk
+from inference.diffusion.kernels.head import FusedHead
+from inference.diffusion.kernels.naive import Canvases, OpenRows
+from inference.diffusion.kernels.open_rows import count_open, list_open
+from inference.diffusion.kernels.vocabulary_layout import class_layout
+from inference.diffusion.model import LladaModel
+from inference.diffusion.rules import CommitRule
+from inference.diffusion.runner import FilledCanvas
+from inference.diffusion.table_store import TableStore
+
+
+@dataclass(frozen=True, slots=True)
+class _Launched:
+    """A step on its way: its canvases, and what is still masked in each once `is_done` has been reached."""
+
+    seats: list[Seat]
+    num_masked: Tensor
+    is_done: torch.cuda.Event | None
+
+
+class DeviceRunner:
+    """See `Runner`. Buffers are indexed by cache row: a token lies where its keys and values do."""
+
+    def __init__(
+        self,
+        model: LladaModel,
+        rule: CommitRule,
+        *,
+        num_rows: int,
+        max_canvases: int,
+        pad_token_id: int,
+        mask_token_id: int,
+        deterministic: bool,
+    ) -> None:
+        device = model.head_weight.device
+        self._device, self._head_weight = device, model.head_weight
+        self._trunk = PackedTrunk(model, num_rows, deterministic=deterministic)
+        self._store = TableStore(model.config.embedding_size, device)
+        self._constraint = DeviceConstraint(
+            num_places=num_rows,
+            max_canvases=max_canvases,
+            store=self._store,
+            pad_token_id=pad_token_id,
+            mask_token_id=mask_token_id,
+            rule=rule,
+        )
+        integers = torch.zeros(5, num_rows, dtype=torch.int32, device=device)
+        self._canvases = Canvases(
+            tokens=integers[0],
+            positions=integers[1],
+            is_open=integers[2],
+            commit_step=integers[3],
+            row_of_place=integers[4],
+            mask_token_id=mask_token_id,
+        )
+        self._confidence = torch.ones(num_rows, device=device)
+        self._layout = DeviceLayout(max_canvases, device)
+        self._count = torch.zeros(power_of_two(max_canvases), dtype=torch.int32, device=device)
+        self._graphs = StepGraphs()
+        self._head: FusedHead | None = None
+        self._num_tables = 0
+        self._free_seats = list(reversed(range(max_canvases)))
+        self._seats: list[Seat] = []
+        self._is_laid_out = True
+        self._launched: deque[_Launched] = deque()
+        self._read_stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+
+    def enter(self, calls: Sequence[LiveCall]) -> None:
+        """See Runner."""
+        with record_function("prefill"):
+            self._prefill(calls)
+        for call in calls:
+            for branch in call.branches:
+                number = self._free_seats.pop()
+                self._constraint.seat(number, branch.scaffold, branch.run.start)
+                num_masked = sum(span.num_tokens for span in branch.scaffold.spans)
+                self._seats.append(Seat(branch, number, branch.run.length, num_masked))
+        self._write_canvases(calls)
+        self._is_laid_out = False
+
+    def denoise(self) -> None:
+        """See Runner. Launches a step and returns."""
+        if not self._seats:
+            return
+        if not self._is_laid_out:
+            self._lay_out()
+        size = StepSize.of(self._seats, may_capture=self._device.type == "cuda")
+        key = (size, self._constraint.graph_key)
+        self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
+        self._launched.append(self._read_counts(len(self._seats)))
+        for seat in self._seats:
+            seat.num_open = seat.num_masked
+
+    def collect(self) -> tuple[list[FilledCanvas], list[LiveCall]]:
+        """See Runner. Looks at every step but the one launched last, which may still run."""
+        filled: list[Seat] = []
+        while len(self._launched) > 1:
+            launched = self._launched.popleft()
+            if launched.is_done is not None:
+                launched.is_done.synchronize()
+            for seat, num_masked in zip(launched.seats, launched.num_masked.tolist(), strict=True):
+                seat.num_open = seat.num_masked = num_masked
+                if not num_masked:
+                    filled.append(seat)
+        return self._release(filled)
+
+    def clear(self) -> None:
+        """See Runner."""
+        for seat in self._seats:
+            self._leave(seat)
+        self._seats.clear()
+        self._launched.clear()
+
+    # enter
+
+    def _prefill(self, calls: Sequence[LiveCall]) -> None:
+        lengths = [call.run.length for call in calls]
+        starts = [call.run.start for call in calls]
+        offsets = torch.tensor([0, *lengths]).cumsum(0)
+        spans = zip(starts, lengths, strict=True)
+        rows = torch.stack(
+            [
+                torch.tensor([token for call in calls for token in call.prompt.token_ids]),
+                torch.cat([torch.arange(length) for length in lengths]),
+                torch.cat([torch.arange(start, start + length) for start, length in spans]),
+                torch.zeros(int(offsets[-1]), dtype=torch.int64),
+            ]
+        )
+        tokens, positions, places, nowhere = self._to_device(rows)
+        call_rows = torch.tensor([[*starts, 0], [*starts, 0], offsets.tolist()])
+        call_rows[1, :-1] += torch.tensor(lengths)
+        prompt_start, prompt_end, call_offsets = self._to_device(call_rows)
+        empty = nowhere[:1]  # a canvas without places
+        prompts = OpenRows(
+            call_offsets, prompt_start[:-1], prompt_end[:-1], nowhere, empty, empty
+        )
+        bounds = Bounds(max(lengths), max(lengths))
+        self._trunk.encode(tokens, positions, places, prompts, bounds)
+
+    def _write_canvases(self, calls: Sequence[LiveCall]) -> None:
+        branches = [branch for call in calls for branch in call.branches]
+        spans = [(branch.run.start, branch.run.end) for branch in branches]
+        rows = torch.stack(
+            [
+                torch.cat([torch.arange(start, end) for start, end in spans]),
+                torch.tensor([token for branch in branches for token in branch.scaffold.tokens]),
+                torch.cat([torch.arange(b.run.length) + b.call.run.length for b in branches]),
+            ]
+        )
+        place, token, position = self._to_device(rows)
+        index = place.long()
+        self._canvases.tokens[index] = token
+        self._canvases.positions[index] = position
+        self._canvases.commit_step.index_fill_(0, index, 0)
+        self._canvases.is_open.index_fill_(0, index, 1)
+        self._confidence.index_fill_(0, index, 1.0)
+
+    def _lay_out(self) -> None:
+        """Tell the device who is live; what was captured stays valid unless the tables have changed."""
+        self._constraint.lay_out()
+        self._layout.upload(self._seats)
+        if self._num_tables != len(self._store.token_class) or self._head is None:
+            token_class = self._store.token_class
+            if not len(token_class):  # scaffolds without slots
+                token_class = token_class.new_zeros(1, token_class.shape[1])
+            layout = class_layout(token_class, self._store.num_classes)
+            self._head = FusedHead(self._head_weight, layout)
+            self._num_tables = len(self._store.token_class)
+            self._graphs.clear()
+        self._graphs.keep(self._constraint.version)
+        self._is_laid_out = True
+
+    # denoise
+
+    def _step(self, size: StepSize) -> None:
+        """Forward, constrained confidences, commits: nothing here waits for the device."""
+        layout, canvases = self._layout, self._canvases
+        start, end = layout.canvas_start(size), layout.canvas_end(size)
+        count = count_open(canvases, start, end)
+        rows = list_open(
+            canvases, start, end, count, num_rows=size.num_rows, num_heads=size.num_heads
+        )
+        call_offsets = torch.cat([count.new_zeros(1), rows.canvas_last])[layout.call_first(size)]
+        open_rows = OpenRows(
+            call_offsets,
+            layout.prompt_start(size),
+            layout.prompt_end(size),
+            rows.canvas,
+            start,
+            end,
+        )
+        with record_function("trunk"):
+            bounds = Bounds(size.longest, size.longest_prompt)
+            hidden = self._trunk(rows.token, rows.position, rows.place, open_rows, bounds)
+        with record_function("head"):
+            masked = self._trunk.normalise(hidden[rows.head_row])
+            assert self._head is not None
+            table = self._constraint.table_of_place[rows.head_place]
+            reduction = self._head(masked, table)
+        with record_function("constraint"):
+            self._constraint.step(
+                reduction, canvases.row_of_place, canvases.tokens, self._confidence
+            )
+        with record_function("commit"):
+            self._count[: size.num_canvases] = count_open(canvases, start, end)[1]
+
+    def _read_counts(self, num_canvases: int) -> _Launched:
+        """Bring the numbers of masked positions to the host, once the step is over."""
+        counts = self._count[:num_canvases]
+        seats = list(self._seats)
+        if self._read_stream is None:
+            return _Launched(seats, counts.clone(), None)
+        on_host = torch.empty(num_canvases, dtype=torch.int32, pin_memory=True)
+        on_host.copy_(counts, non_blocking=True)
+        is_done = torch.cuda.Event()
+        is_done.record()
+        return _Launched(seats, on_host, is_done)
+
+    # collect
+
+    def _release(self, filled: Sequence[Seat]) -> tuple[list[FilledCanvas], list[LiveCall]]:
+        filled = [seat for seat in filled if seat in self._seats]
+        canvases = self._read(filled)
+        for seat in filled:
+            self._seats.remove(seat)
+            self._leave(seat)
+        live = {seat.branch.call for seat in self._seats}
+        left = dict.fromkeys(seat.branch.call for seat in filled)
+        return canvases, [call for call in left if call not in live]
+
+    def _leave(self, seat: Seat) -> None:
+        self._constraint.vacate(seat.number)
+        self._free_seats.append(seat.number)
+        self._is_laid_out = False
+
+    def _read(self, seats: Sequence[Seat]) -> list[FilledCanvas]:
+        """What the canvases hold. They do not change any more, so nothing waits for the step that runs."""
+        if self._read_stream is None:
+            parts = [self._parts(seat) for seat in seats]
+        else:
+            with torch.cuda.stream(self._read_stream):
+                parts = [
+                    tuple(self._to_host(part) for part in self._parts(seat)) for seat in seats
+                ]
+            self._read_stream.synchronize()
+        return [
+            FilledCanvas(seat.branch, tokens.tolist(), confidence.tolist(), steps.tolist())
+            for seat, (tokens, confidence, steps) in zip(seats, parts, strict=True)
+        ]
+
+    def _parts(self, seat: Seat) -> tuple[Tensor, ...]:
+        rows = slice(seat.branch.run.start, seat.branch.run.end)
+        canvases = self._canvases
+        return canvases.tokens[rows], self._confidence[rows], canvases.commit_step[rows]
+
+    def _to_host(self, part: Tensor) -> Tensor:
+        on_host = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
+        return on_host.copy_(part, non_blocking=True)
+
+    def _to_device(self, rows: Tensor) -> Tensor:
+        """Integers as int32 on the device; the host does not wait."""
+        rows = rows.int()
+        if self._device.type != "cuda":
+            return rows
+        return rows.pin_memory().to(self._device, non_blocking=True)

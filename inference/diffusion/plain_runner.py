@@ -1,0 +1,184 @@
+"""The runner in plain PyTorch, for machines without a GPU, and the twin of `DeviceRunner`.
+
+Calls that enter together form a cohort: they share one constraint, which is laid out once, and leave together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from inference.diffusion.batch import Branch, LiveCall
+from inference.diffusion.constraint import ChoiceState, ConstraintBatch
+from inference.diffusion.kernels.naive import head_reduce_classes
+from inference.diffusion.memory import Run
+from inference.diffusion.model import CanvasSegment, LladaModel
+from inference.diffusion.rules import CommitRule
+from inference.diffusion.runner import FilledCanvas
+from inference.diffusion.slot_groups import TableStore
+
+
+@dataclass(slots=True)
+class _Cohort:
+    """Calls that entered together."""
+
+    calls: list[LiveCall]
+    branches: list[Branch]
+    constraint: ConstraintBatch
+    state: ChoiceState
+    places: Tensor  # [num_branches, longest canvas], `num_rows` beyond a canvas's end
+    filled: set[int] = field(default_factory=set)
+
+    @property
+    def unfilled(self) -> Iterator[Branch]:
+        """Branches that have masked positions."""
+        for number, branch in enumerate(self.branches):
+            if number not in self.filled:
+                yield branch
+
+
+class PlainRunner:
+    """See `Runner`. Buffers are indexed by cache row: a token lies where its keys and values do."""
+
+    def __init__(
+        self, model: LladaModel, rule: CommitRule, *, num_rows: int, mask_token_id: int
+    ) -> None:
+        self._model, self._rule = model, rule
+        self._num_rows, self._mask_token_id = num_rows, mask_token_id
+        self._device = model.head_weight.device
+        self._cache = model.new_cache(num_rows)
+        self._tables = TableStore(model.config.embedding_size, self._device)
+        self._tokens = torch.zeros(num_rows, dtype=torch.int64, device=self._device)
+        self._positions = torch.zeros_like(self._tokens)
+        self._confidence = torch.ones(num_rows, device=self._device)
+        self._commit_step = torch.zeros_like(self._tokens)
+        self._is_open = torch.zeros(num_rows, dtype=torch.bool, device=self._device)
+        self._cohorts: list[_Cohort] = []
+
+    def enter(self, calls: Sequence[LiveCall]) -> None:
+        """See Runner."""
+        self._prefill(calls)
+        branches = [branch for call in calls for branch in call.branches]
+        longest = max(branch.run.length for branch in branches)
+        places = torch.full((len(branches), longest), self._num_rows, device=self._device)
+        for row, branch in zip(places, branches, strict=True):
+            run = self._range(branch.run)
+            row[: branch.run.length] = run
+            self._tokens[run] = torch.tensor(branch.scaffold.tokens, device=self._device)
+            self._positions[run] = run - branch.run.start + branch.call.run.length
+            self._confidence[run] = 1.0
+            self._commit_step[run] = 0
+            self._is_open[run] = True
+        constraint = ConstraintBatch(
+            [branch.scaffold for branch in branches],
+            [branch.run.start for branch in branches],
+            self._num_rows,
+            self._tables,
+        )
+        cohort = _Cohort(list(calls), branches, constraint, constraint.new_state(), places)
+        self._cohorts.append(cohort)
+
+    def denoise(self) -> None:
+        """See Runner."""
+        hidden, place = self._forward()
+        first = 0
+        for cohort in self._cohorts:
+            rows = slice(first, first + sum(self._num_masked(branch) for branch in cohort.unfilled))
+            first = rows.stop
+            if rows.stop > rows.start:
+                self._commit(cohort, hidden[rows], place[rows])
+
+    def collect(self) -> tuple[list[FilledCanvas], list[LiveCall]]:
+        """See Runner. A cohort's calls leave with its last branch: its constraint looks at the canvases of all."""
+        filled, leaving = [], []
+        for cohort in self._cohorts:
+            for number, branch in enumerate(cohort.branches):
+                if number not in cohort.filled and not self._num_masked(branch):
+                    cohort.filled.add(number)
+                    filled.append(self._read(branch))
+            if len(cohort.filled) == len(cohort.branches):
+                leaving += cohort.calls
+        self._cohorts = [c for c in self._cohorts if len(c.filled) < len(c.branches)]
+        return filled, leaving
+
+    def clear(self) -> None:
+        """See Runner."""
+        self._cohorts.clear()
+
+    def _prefill(self, calls: Sequence[LiveCall]) -> None:
+        lengths = [call.run.length for call in calls]
+        token_ids = [token for call in calls for token in call.prompt.token_ids]
+        positions = torch.cat([torch.arange(n, device=self._device) for n in lengths])
+        rows = torch.cat([self._range(call.run) for call in calls])
+        encoded = self._model.prefill(
+            torch.tensor(token_ids, device=self._device), positions, lengths
+        )
+        self._cache.keys[:, rows] = encoded.keys
+        self._cache.values[:, rows] = encoded.values
+
+    def _forward(self) -> tuple[Tensor, Tensor]:
+        """Hidden states of the masked positions `[num_masked, d_model]`, and their places `[num_masked]`."""
+        segments, pieces = [], []
+        for branch in (branch for cohort in self._cohorts for branch in cohort.unfilled):
+            run, prompt = branch.run, branch.call.run
+            open_places = self._range(run)[self._is_open[run.start : run.end]]
+            segments.append(
+                CanvasSegment(len(open_places), prompt.start, prompt.end, run.start, run.end)
+            )
+            pieces.append(open_places)
+        places = torch.cat(pieces)
+        hidden = self._model.canvas_step(
+            self._tokens[places],
+            self._positions[places],
+            places,
+            segments,
+            self._cache,
+            self._cache,
+        )
+        is_masked = self._tokens[places] == self._mask_token_id
+        self._is_open[places] = is_masked
+        # A position keeps the number of the last step in which it was masked: that one commits it.
+        self._commit_step[places[is_masked]] += 1
+        return hidden[is_masked], places[is_masked]
+
+    def _commit(self, cohort: _Cohort, hidden: Tensor, place: Tensor) -> None:
+        """Constrained confidences, the rule's choice, and one legal path per slot."""
+        constraint = cohort.constraint
+        reduction = head_reduce_classes(
+            hidden,
+            self._model.head_weight,
+            self._tables.token_class,
+            constraint.table_of_place[place],
+            self._tables.num_classes,
+        )
+        proposal = constraint.propose(reduction, place, self._tokens, cohort.state)
+        chosen = self._choose(cohort, proposal.confidence, place)
+        constraint.commit(proposal, chosen, self._tokens, self._confidence, cohort.state)
+
+    def _choose(self, cohort: _Cohort, confidence: Tensor, place: Tensor) -> Tensor:
+        """The rule's choice among rows `[num_rows]`, taken branch by branch."""
+        by_place = torch.zeros(self._num_rows + 1, device=self._device)
+        by_place[place] = confidence
+        per_branch = by_place[cohort.places]
+        chosen = torch.zeros(self._num_rows + 1, dtype=torch.bool, device=self._device)
+        chosen[cohort.places] = self._rule.choose(per_branch, per_branch > 0)
+        return chosen[place]
+
+    def _read(self, branch: Branch) -> FilledCanvas:
+        rows = slice(branch.run.start, branch.run.end)
+        return FilledCanvas(
+            branch,
+            self._tokens[rows].tolist(),
+            self._confidence[rows].tolist(),
+            self._commit_step[rows].tolist(),
+        )
+
+    def _num_masked(self, branch: Branch) -> int:
+        tokens = self._tokens[branch.run.start : branch.run.end]
+        return int((tokens == self._mask_token_id).sum())
+
+    def _range(self, run: Run) -> Tensor:
+        return torch.arange(run.start, run.end, device=self._device)

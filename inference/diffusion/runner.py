@@ -1,0 +1,42 @@
+"""What the engine asks of the code that runs the model: canvases enter, are denoised step by step, and come back filled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from inference.diffusion.batch import Branch, LiveCall
+
+
+@dataclass(frozen=True, slots=True)
+class FilledCanvas:
+    """A canvas without masked positions, one entry per token.
+
+    Attributes:
+        branch: whose canvas it is.
+        tokens: the canvas.
+        confidence: constrained probability of each token when it was committed; 1 for the scaffold's own.
+        commit_step: the step in which each token was committed, counted from the branch's first; 0 for the scaffold's.
+    """
+
+    branch: Branch
+    tokens: list[int]
+    confidence: list[float]
+    commit_step: list[int]
+
+
+class Runner(Protocol):
+    """Runs the model for the engine. Rows of the cache are given by the engine, and are its again when a call leaves."""
+
+    def enter(self, calls: Sequence[LiveCall]) -> None:
+        """Encode the prompts of the calls and write their canvases."""
+
+    def denoise(self) -> None:
+        """One forward over the open positions of all canvases that have any, and the commits that follow it."""
+
+    def collect(self) -> tuple[list[FilledCanvas], list[LiveCall]]:
+        """Canvases that are known to be filled, each once, and calls whose rows nobody reads any more."""
+
+    def clear(self) -> None:
+        """Forget everything that has entered."""
