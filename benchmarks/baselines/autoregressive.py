@@ -158,7 +158,7 @@ class AutoregressiveDecoder:
         self.prefill(prompts)
         for _ in range(self._max_new - 1):
             self.step()
-        return self._output.tolist()
+        return self.output()
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -169,12 +169,17 @@ class AutoregressiveDecoder:
             self._prefill_group(first, prompts[first : first + size])
             first += size
         self._lengths.copy_(torch.tensor([len(prompt) for prompt in prompts]))
+        self._output.zero_()
         self._output[:, 0] = self._tokens
         self._num_written.fill_(1)
 
     def step(self) -> None:
         """Grow every sequence by one token."""
         self._step()
+
+    def output(self) -> list[list[int]]:
+        """The tokens chosen so far, and zeros after them; waits for the device."""
+        return self._output.tolist()
 
     def _prefill_group(self, first: int, prompts: Sequence[Sequence[int]]) -> None:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
