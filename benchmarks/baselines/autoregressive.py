@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.baselines.swiglu import swiglu
 from inference.diffusion.kernels import attention, naive, rope_store
 from inference.diffusion.kernels.attention import AttentionConfig
 from inference.diffusion.kernels.naive import OpenRows
@@ -248,8 +249,8 @@ class AutoregressiveDecoder:
             )
             attended = self._attention(q, keys, values, packed)
             x.addmm_(attended.flatten(1), layer.attention_out.T)
-            gate, up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=1)
-            x.addmm_(F.silu(gate).mul_(up), layer.mlp_out.T)
+            gate_up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up)
+            x.addmm_(swiglu(gate_up), layer.mlp_out.T)
         return self._norm(x, self._weights.final_norm)
 
     def _next_tokens(self, hidden: Tensor) -> Tensor:
