@@ -165,7 +165,7 @@ class Benchmark:
         return DiffusionEngine(
             model,
             self._workload.tokenizer,  # type: ignore[arg-type]
-            rule=Quota(steps=steps),
+            rule=Quota(num_steps=steps),
             max_batch_tokens=rows,
             max_batch_calls=max_live,
             deterministic=deterministic,
