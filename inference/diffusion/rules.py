@@ -43,14 +43,39 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The `count` best positions, whatever their confidence."""
+    """The `count` best positions, whatever their confidence.
+
+    With `num_steps` it is not `count`: the masked positions of each branch are spread evenly over that many steps, the
+    remainder over the first ones, as LLaDA's `generate` does. What else was committed is taken off the later steps.
+    """
 
     count: int = 1
+    num_steps: int | None = None
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
-        """See CommitRule."""
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
+        """See CommitRule.
+
+        Args:
+            confidence: as there.
+            is_open: as there.
+            step: integer `[num_branches]`, steps that each branch has behind it; needed with `num_steps`.
+            num_masked: integer `[num_branches]`, its masked positions, those included that are not open.
+        """
         rank = _rank(confidence.masked_fill(~is_open, -1.0))
-        return (rank < self.count) & is_open
+        if self.num_steps is None:
+            return (rank < self.count) & is_open
+        assert step is not None
+        assert num_masked is not None
+        num_left = (self.num_steps - step).clamp_min(1)
+        count = (num_masked + num_left - 1) // num_left
+        return (rank < count[:, None]) & is_open
 
 
 @dataclass(frozen=True, slots=True)

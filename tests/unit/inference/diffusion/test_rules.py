@@ -23,6 +23,22 @@ def test_quota_takes_the_best_few_and_the_earlier_of_equals():
     assert chosen(Quota(2), [0.5, 0.9, 0.5]) == [True, True, False]
 
 
+def test_quota_spreads_masked_positions_as_llada_does():
+    rule, counts = Quota(num_steps=4), []
+    is_open = torch.ones((1, 11), dtype=torch.bool)
+    for step in range(4):
+        counts.append(int(is_open.sum()))
+        taken = rule.choose(
+            torch.full((1, 11), 0.5),
+            is_open,
+            step=torch.tensor([step]),
+            num_masked=is_open.sum(1),
+        )
+        is_open &= ~taken
+    assert counts == [11, 8, 5, 2]  # 11 // 4, and one more in the first 11 % 4 steps
+    assert not is_open.any()
+
+
 def test_factor_takes_the_longest_run_that_the_formula_allows():
     # thresholds for n = 1, 2, 3 are 1/2, 2/3, 3/4
     assert chosen(Factor(1.0), [0.9, 0.7, 0.74]) == [True, False, True]
