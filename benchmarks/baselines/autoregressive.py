@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.baselines.swiglu import swiglu
 from inference.diffusion.kernels import attention, naive, rope_store
 from inference.diffusion.kernels.attention import AttentionConfig
 from inference.diffusion.kernels.naive import OpenRows
@@ -158,7 +159,7 @@ class AutoregressiveDecoder:
         self.prefill(prompts)
         for _ in range(self._max_new - 1):
             self.step()
-        return self._output.tolist()
+        return self.output()
 
     @torch.inference_mode()
     def prefill(self, prompts: Sequence[Sequence[int]]) -> None:
@@ -169,12 +170,17 @@ class AutoregressiveDecoder:
             self._prefill_group(first, prompts[first : first + size])
             first += size
         self._lengths.copy_(torch.tensor([len(prompt) for prompt in prompts]))
+        self._output.zero_()
         self._output[:, 0] = self._tokens
         self._num_written.fill_(1)
 
     def step(self) -> None:
         """Grow every sequence by one token."""
         self._step()
+
+    def output(self) -> list[list[int]]:
+        """The tokens chosen so far, and zeros after them; waits for the device."""
+        return self._output.tolist()
 
     def _prefill_group(self, first: int, prompts: Sequence[Sequence[int]]) -> None:
         lengths = torch.tensor([len(prompt) for prompt in prompts])
@@ -243,8 +249,8 @@ class AutoregressiveDecoder:
             )
             attended = self._attention(q, keys, values, packed)
             x.addmm_(attended.flatten(1), layer.attention_out.T)
-            gate, up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up).chunk(2, dim=1)
-            x.addmm_(F.silu(gate).mul_(up), layer.mlp_out.T)
+            gate_up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up)
+            x.addmm_(swiglu(gate_up), layer.mlp_out.T)
         return self._norm(x, self._weights.final_norm)
 
     def _next_tokens(self, hidden: Tensor) -> Tensor:

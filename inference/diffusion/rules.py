@@ -1,7 +1,8 @@
 """Commit rules: which open positions of a branch are fixed in this step.
 
 Each rule is a function of one branch's confidences; at least one position is always chosen, so every branch ends. The
-names and formulas are those of the literature: quota (LLaDA), threshold and factor (Fast-dLLM, arXiv 2505.22618).
+names and formulas are those of the literature: quota (LLaDA), threshold and factor (Fast-dLLM, arXiv 2505.22618). How
+they compare: `docs/commit-rules.md`.
 """
 
 from __future__ import annotations
@@ -43,14 +44,39 @@ class Threshold:
 
 @dataclass(frozen=True, slots=True)
 class Quota:
-    """The `count` best positions, whatever their confidence."""
+    """The `count` best positions, whatever their confidence.
+
+    With `num_steps` it is not `count`: the masked positions of each branch are spread evenly over that many steps, the
+    remainder over the first ones, as LLaDA's `generate` does. What else was committed is taken off the later steps.
+    """
 
     count: int = 1
+    num_steps: int | None = None
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
-        """See CommitRule."""
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
+        """See CommitRule.
+
+        Args:
+            confidence: as there.
+            is_open: as there.
+            step: integer `[num_branches]`, steps that each branch has behind it; needed with `num_steps`.
+            num_masked: integer `[num_branches]`, its masked positions, those included that are not open.
+        """
         rank = _rank(confidence.masked_fill(~is_open, -1.0))
-        return (rank < self.count) & is_open
+        if self.num_steps is None:
+            return (rank < self.count) & is_open
+        assert step is not None
+        assert num_masked is not None
+        num_left = (self.num_steps - step).clamp_min(1)
+        count = (num_masked + num_left - 1) // num_left
+        return (rank < count[:, None]) & is_open
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +94,47 @@ class Factor:
         holds = sorted_confidence >= 1 - self.value / (place + 1)
         count = holds.long().cumprod(1).sum(1, keepdim=True).clamp(min=1)
         return (rank < count) & is_open
+
+
+@dataclass(frozen=True, slots=True)
+class Joint:
+    """The largest n whose chance to be right together is above `value` at the least, and always the best one.
+
+    The least chance is the sum of the n best confidences minus n - 1 (Fréchet): it holds however errors depend on each
+    other.
+    """
+
+    value: float = 0.5
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """See CommitRule."""
+        doubt, rank = _doubt_and_rank(confidence, is_open)
+        count = (doubt.cumsum(1) < 1 - self.value).sum(1, keepdim=True).clamp(min=1)
+        return (rank < count) & is_open
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """The largest n of which all but the least sure are doubted (1 - confidence) by at most `value` together.
+
+    Committing several positions at once ignores what they would tell each other. What is sure tells nothing, so one
+    unsure position beside any number of sure ones loses nothing against committing it alone: a step takes all that is
+    sure and one more. The same bound with entropies is that of the entropy-bounded sampler (arXiv 2505.24857).
+    """
+
+    value: float = 0.1
+
+    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+        """See CommitRule."""
+        doubt, rank = _doubt_and_rank(confidence, is_open)
+        count = (doubt.cumsum(1) <= self.value).sum(1, keepdim=True) + 1
+        return (rank < count) & is_open
+
+
+def _doubt_and_rank(confidence: Tensor, is_open: Tensor) -> tuple[Tensor, Tensor]:
+    """Doubts from the least, infinite where nothing is open, and the place of each position among them."""
+    open_confidence = confidence.masked_fill(~is_open, -torch.inf)
+    return 1 - open_confidence.sort(dim=1, descending=True).values, _rank(open_confidence)
 
 
 def _one_hot_argmax(confidence: Tensor) -> Tensor:

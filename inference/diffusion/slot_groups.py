@@ -142,7 +142,8 @@ class AutomatonGroup:
         opened = masked & known & is_open[:, None]
         forced = opened & ((legal * self.class_size[:, None, :]).sum(2) == 1)
         confidence = torch.where(forced, 1.0, top.exp().clamp(MIN_CONFIDENCE, 1))
-        confidence = self._pad_late(confidence, self._is_pad_class(top_class) & ~forced, masked)
+        ends = self._is_pad_class(top_class) & ~forced
+        confidence = self._pad_late(confidence, ends, masked & known)
         return GroupProposal(
             confidence=torch.where(opened, confidence, 0),
             token=best_token.gather(2, top_class[..., None])[..., 0],
@@ -193,9 +194,9 @@ class AutomatonGroup:
     def _is_pad_class(self, classes: Tensor) -> Tensor:
         return self.is_pad.expand(-1, classes.shape[1], -1).gather(2, classes[..., None])[..., 0]
 
-    def _pad_late(self, confidence: Tensor, is_pad: Tensor, masked: Tensor) -> Tensor:
+    def _pad_late(self, confidence: Tensor, is_pad: Tensor, proposed: Tensor) -> Tensor:
         """The text can end here only once all before is said: a PAD is no surer than the least sure before it."""
-        least = torch.where(masked, confidence, 1).cummin(dim=1).values
+        least = torch.where(proposed, confidence, 1).cummin(dim=1).values
         return torch.where(is_pad, least, confidence)
 
 

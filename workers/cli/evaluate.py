@@ -35,6 +35,9 @@ def command(
     steps_calls: Annotated[
         int, typer.Option(min=1, metavar="N", help="Calls decoded at every commit threshold.")
     ] = 100,
+    processes: Annotated[
+        int, typer.Option(min=1, metavar="N", help="That speak and hear, each on one thread.")
+    ] = 1,
     parts: Annotated[
         list[Part] | None,
         typer.Option("--part", help="Measure this part only; may be given more than once."),
@@ -59,6 +62,7 @@ def command(
         steps_calls=steps_calls,
         audio_calls=audio_calls,
         seed=EVALUATION_SEED if seed is None else seed,
+        processes=processes,
     )
     report = _measure(plan)
     document: dict[str, Any] = report.to_json()

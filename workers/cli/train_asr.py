@@ -28,6 +28,7 @@ from inference.training.asr.config import AsrTrainingConfig
 from inference.training.asr.train import train_asr
 
 _DEV_UTTERANCES = 96
+SPEAKING_SHARE = 0.5  # of the run: what is spoken later would be heard too seldom to matter
 
 
 def call_texts(seed: int, split: Split) -> Iterator[str]:
@@ -79,6 +80,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("output", type=Path, help="where the weights and the curve go")
     options.add_argument("--seconds", type=float, default=590.0, help="wall clock of the run")
     options.add_argument("--seed", type=int, default=1)
+    options.add_argument(
+        "--processes", type=int, help="that speak; all processors but two if not given"
+    )
     return options
 
 
@@ -91,7 +95,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_seconds=arguments.seconds,
         seed=arguments.seed,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        synthesis_processes=max(1, (os.cpu_count() or 3) - 2),
+        synthesis_processes=arguments.processes or max(1, (os.cpu_count() or 3) - 2),
+        synthesis_seconds=SPEAKING_SHARE * arguments.seconds,
     )
     train_asr(config, speech, texts, dev_sets)
 

@@ -78,8 +78,12 @@ def simulated_examples(seed: int, *, patterns_per_act: int | None = None) -> Exa
 
 
 def evaluation_sets(count: int) -> dict[str, list[dict[str, Any]]]:
-    """Calls that training never sees: new names with known wording, with noise, and with wording held out."""
+    """Calls that training never sees: fresh ones of its own kind, new names, with noise, and with wording held out.
+
+    Variants of a run may be chosen by the first set alone; the others are what is reported.
+    """
     sets = {
+        "dev": simulate(EVALUATION_SEED + 3),
         "known": simulate(EVALUATION_SEED, names="heldout"),
         "known_noise10": simulate(EVALUATION_SEED + 1, names="heldout", noise=0.1),
         "heldout": simulate(EVALUATION_SEED + 2, split="heldout", names="heldout"),
@@ -142,7 +146,8 @@ def train(arguments: argparse.Namespace) -> None:
         sizes = dict(
             zip(("d_model", "n_layers", "n_heads", "mlp_hidden_size"), arguments.size, strict=True)
         )
-        fresh = embedded_config(tokenizer, **sizes), tokenizer
+        model = embedded_config(tokenizer, **sizes, tie_embeddings=arguments.tie_embeddings)
+        fresh = model, tokenizer
     train_dllm(
         config,
         examples,
@@ -210,6 +215,9 @@ def parser() -> argparse.ArgumentParser:
         default=(384, 10, 6, 960),
         metavar=("WIDTH", "LAYERS", "HEADS", "MLP"),
         help="of a new model",
+    )
+    options.add_argument(
+        "--tie-embeddings", action="store_true", help="one matrix for embedding and head"
     )
     return options
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Final, Literal
 
 from inference.speech import SpeechRecognizer
@@ -10,6 +11,7 @@ from workers.evaluation.decoders import EngineDecoder
 from workers.evaluation.report import EvaluationReport
 from workers.evaluation.run import Tell, run_steps, run_text
 from workers.evaluation.run_speech import HeardSets, run_end_to_end, run_speech
+from workers.evaluation.speech import Transcribe
 from workers.evaluation.speech_sets import KNOWN_VOICES, SPEECH_SETS
 from workers.evaluation.steps import StepsRow
 from workers.evaluation.text import SetReport
@@ -24,13 +26,17 @@ _HEARD: Final[frozenset[Part]] = frozenset({"speech", "end-to-end"})
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to measure, on how many calls: in each text set, by commit threshold, and in each speech set."""
+    """What to measure, on how many calls: in each text set, by commit threshold, and in each speech set.
+
+    `processes` speak and hear side by side, each on one thread.
+    """
 
     parts: frozenset[Part]
     calls: int
     steps_calls: int
     audio_calls: int
     seed: int
+    processes: int = 1
 
 
 def evaluate(plan: Plan, chosen: Settings, tell: Tell) -> EvaluationReport:
@@ -54,10 +60,11 @@ def evaluate(plan: Plan, chosen: Settings, tell: Tell) -> EvaluationReport:
         steps = run_steps(decoder, num_calls=plan.steps_calls, seed=plan.seed, tell=tell)
     if plan.parts & _HEARD:
         sets = run_speech(
-            _recognizer(chosen).transcribe,
+            partial(_transcriber, chosen, plan.processes),
             num_calls=plan.audio_calls,
             seed=plan.seed,
             tell=tell,
+            processes=plan.processes,
             speech_sets=SPEECH_SETS if "speech" in plan.parts else (KNOWN_VOICES,),
         )
     if "end-to-end" in plan.parts:
@@ -91,10 +98,12 @@ def _models(plan: Plan, decoder: EngineDecoder, chosen: Settings) -> dict[str, d
     return models
 
 
-def _recognizer(chosen: Settings) -> SpeechRecognizer:
-    return SpeechRecognizer(
+def _transcriber(chosen: Settings, processes: int) -> Transcribe:
+    recognizer = SpeechRecognizer(
         chosen.asr_model,
         device=chosen.asr_device,
         compute_type=chosen.asr_compute_type,
         language=chosen.language,
+        num_threads=1 if processes > 1 else 0,
     )
+    return recognizer.transcribe

@@ -21,8 +21,8 @@ from workers.evaluation.text import Answer, Decode, SlotEffort
 from workers.fingerprints import fingerprint, model_digest
 
 ONE_BY_ONE = 2.0  # above every probability: only the best position of each step is committed
-# Calls decoded together by the reference: on a CPU more gains nothing, on a GPU this takes under 2 GiB.
-REFERENCE_BATCH = 32
+# Calls decoded together by the reference: on a CPU more gains nothing, on a GPU 128 embedded ones take some 4 GiB.
+REFERENCE_BATCH = {"cpu": 32, "cuda": 128}
 
 
 class Decoder(Protocol):
@@ -75,7 +75,7 @@ def _answer(result: BranchResult) -> Answer:
 
 
 class ReferenceDecoder:
-    """The plain decoder, with slots that may hold any text: what a checkpoint can do without the engine."""
+    """The plain decoder in float32, with slots that may hold any text: what a checkpoint can do without the engine."""
 
     def __init__(self, checkpoint: str | Path, *, device: str = "auto") -> None:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError."""
@@ -85,7 +85,7 @@ class ReferenceDecoder:
         self._config = LladaConfig.load(self._directory)
         self._tokenizer = DiffusionTokenizer.load(self._directory, self._config)
         self._model = load_model(self._directory, device=device)
-        self._dtype = torch.float32 if device == "cpu" else None
+        self._batch = REFERENCE_BATCH[device]
 
     def fingerprint(self, threshold: float | None) -> str:
         """See Decoder."""
@@ -99,8 +99,8 @@ class ReferenceDecoder:
     def _decode(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[Answer]:
         # Neighbours in length share a batch, or short calls would pay for the padding of long ones.
         ordered = sorted(requests, key=lambda request: sum(map(len, request.turns)))
-        for start in range(0, len(ordered), REFERENCE_BATCH):
-            batch = ordered[start : start + REFERENCE_BATCH]
+        for start in range(0, len(ordered), self._batch):
+            batch = ordered[start : start + self._batch]
             for branches in zip(*(request.branches for request in batch), strict=True):
                 yield from self._decode_branch(threshold, batch, branches[0])
 
@@ -120,7 +120,12 @@ class ReferenceDecoder:
             for request in batch
         ]
         canvases = decode_canvases(
-            self._model, self._tokenizer, prompts, scaffold, threshold=threshold, dtype=self._dtype
+            self._model,
+            self._tokenizer,
+            prompts,
+            scaffold,
+            threshold=threshold,
+            dtype=torch.float32,
         )
         num_tokens = len(scaffold.slot_positions())
         for request, canvas in zip(batch, canvases, strict=True):

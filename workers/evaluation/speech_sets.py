@@ -49,8 +49,13 @@ class SpeechSet(Protocol):
     def description(self) -> str:
         """What is hard about it."""
 
-    def recordings(self, num_calls: int, seed: int) -> Iterator[SpokenRecording]:
-        """The set's first recordings, one at a time. Raises SpeechEngineError when a voice is missing."""
+    def recordings(
+        self, num_calls: int, seed: int, *, part: int = 0, num_parts: int = 1
+    ) -> Iterator[SpokenRecording]:
+        """The set's first recordings, one at a time; of these every `num_parts`-th, from number `part` on.
+
+        Raises SpeechEngineError when a voice is missing.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +67,12 @@ class SpokenCalls:
     voices: Sequence[Voice]
     split: Split = "train"
 
-    def recordings(self, num_calls: int, seed: int = EVALUATION_SEED) -> Iterator[SpokenRecording]:
+    def recordings(
+        self, num_calls: int, seed: int = EVALUATION_SEED, *, part: int = 0, num_parts: int = 1
+    ) -> Iterator[SpokenRecording]:
         """See SpeechSet. The same calls in every set of one split, so that voices can be compared."""
         calls = TextSet(self.name, self.description, split=self.split).calls(num_calls, seed)
-        for i_call, call in enumerate(calls):
+        for i_call, call in islice(enumerate(calls), part, None, num_parts):
             turns = [(turn.role, turn.text) for turn in call.spoken]
             rendered = render_call(turns, seed + i_call, voices=self.voices)
             facts = call.facts
@@ -81,7 +88,9 @@ class SpokenOpenText:
     description: str
     voices: Sequence[Voice]
 
-    def recordings(self, num_calls: int, seed: int = EVALUATION_SEED) -> Iterator[SpokenRecording]:
+    def recordings(
+        self, num_calls: int, seed: int = EVALUATION_SEED, *, part: int = 0, num_parts: int = 1
+    ) -> Iterator[SpokenRecording]:
         """See SpeechSet."""
         stream = sentences(seed, split="heldout")
         roles: tuple[Role, Role] = ("agent", "caller")
@@ -90,6 +99,8 @@ class SpokenOpenText:
                 (roles[i_turn % 2], text)
                 for i_turn, text in enumerate(islice(stream, OPEN_TEXT_TURNS))
             ]
+            if i_call % num_parts != part:
+                continue
             rendered = render_call(turns, seed + i_call, voices=self.voices)
             yield SpokenRecording(rendered.audio, rendered.turns)
 
@@ -101,7 +112,9 @@ class Wordless:
     name: Literal["silence", "noise", "music"]
     description: str
 
-    def recordings(self, num_calls: int, seed: int = EVALUATION_SEED) -> Iterator[SpokenRecording]:
+    def recordings(
+        self, num_calls: int, seed: int = EVALUATION_SEED, *, part: int = 0, num_parts: int = 1
+    ) -> Iterator[SpokenRecording]:
         """See SpeechSet; never more than `WORDLESS_RECORDINGS`."""
         random = np.random.default_rng(seed)
         num_samples = WORDLESS_SECONDS * TELEPHONE_RATE
@@ -115,6 +128,8 @@ class Wordless:
             audio *= 10 ** (level_db / 20)
             if self.name == "music":
                 audio[0] += hold_music(num_samples, random) * 10 ** (random.uniform(-8, 6) / 20)
+            if i_recording % num_parts != part:
+                continue
             heard = np.stack([telephone_band(channel) for channel in audio])
             yield SpokenRecording(np.clip(heard, -1, 1), ())
 

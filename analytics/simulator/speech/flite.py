@@ -54,13 +54,16 @@ class Flite:
             self._voices[name] = register(None)
         return self._voices[name]
 
-    def speak(self, text: str, voice: str, *, stretch: float) -> tuple[np.ndarray, int]:
-        """Return (int16 samples [n], sample rate). `stretch` above 1 speaks slower.
+    def speak(
+        self, text: str, voice: str, *, stretch: float, pitch: float = 1.0
+    ) -> tuple[np.ndarray, int]:
+        """Return (int16 samples [n], sample rate). `stretch` above 1 speaks slower, `pitch` above 1 higher.
 
         `voice` is one of slt, rms, kal, kal16, awb. Raises SpeechEngineError for another name.
         """
         loaded = self._voice(voice)
-        self._library.feat_set_float(loaded.contents.features, b"duration_stretch", stretch)
+        for feature, value in ((b"duration_stretch", stretch), (b"f0_shift", pitch)):
+            self._library.feat_set_float(loaded.contents.features, feature, value)
         wave = self._library.flite_text_to_wave(text.encode("ascii", "ignore"), loaded)
         if not wave:
             raise SpeechEngineError(f"flite failed on {text!r}")

@@ -12,6 +12,7 @@ from torch import Tensor
 SAMPLE_RATE = 8_000
 SOUNDS = ("none", "music", "ringing", "noise")
 _QUIET_MS = 300
+_COLOUR_WAVES = 6  # the finest ripple of a colouring is 1.3 kHz long, as wide as a formant's range
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,16 @@ class TelephoneLine:
         low, high = self._uniform(count, 50, 350), self._uniform(count, 3_250, 3_900)
         band = torch.sigmoid((hz - low) / 25) * torch.sigmoid((high - hz) / 60)
         tilt = 10 ** (self._uniform(count, -6, 6) / 20 * (hz / 2_000 - 0.5))
-        return torch.where(self._chance(count, 0.8), band * tilt, torch.ones_like(band))
+        line = torch.where(self._chance(count, 0.8), band * tilt, torch.ones_like(band))
+        return line * torch.where(self._chance(count, 0.7), self._colour(hz, count), 1.0)
+
+    def _colour(self, hz: Tensor, count: int) -> Tensor:
+        """A smooth random response [count, bins], some 4 dB up and down: another throat, another handset."""
+        waves = torch.arange(1, 1 + _COLOUR_WAVES, device=self._device)
+        size = (count, _COLOUR_WAVES)
+        gains_db = 2 * torch.randn(size, device=self._device, generator=self._generator)
+        shapes = torch.cos(math.pi * waves[:, None] * hz / (SAMPLE_RATE / 2))
+        return 10 ** (gains_db @ shapes / 20)
 
     def _echo(self, count: int, bins: int) -> Tensor:
         """Complex response of one faint reflection (a speakerphone, a line echo), or none."""

@@ -20,6 +20,7 @@ from inference.training.asr.config import AsrTrainingConfig, Stage
 from inference.training.asr.decode import word_errors
 from inference.training.asr.export import save_checkpoint
 from inference.training.asr.features import LogMel
+from inference.training.asr.masking import mask_features
 from inference.training.asr.model import Whisper, WhisperShape
 from inference.training.asr.pool import PoolWriters, Producer, SpeechPool, Spoken
 from inference.training.asr.telephone import TelephoneLine, gather
@@ -107,10 +108,10 @@ class AsrTrainer:
         self._reseed()
 
     def _reseed(self) -> None:
-        generator = torch.Generator(self.device).manual_seed(
+        self.generator = torch.Generator(self.device).manual_seed(
             self.config.seed * 1_000_003 + self.step
         )
-        self.line = TelephoneLine(self.device, generator)
+        self.line = TelephoneLine(self.device, self.generator)
         self.planner = WindowPlanner(self.ids, self.config.seed * 1_000_003 + self.step)
 
     @property
@@ -142,6 +143,8 @@ class AsrTrainer:
             heard = self.line(clean, batch.sounds)
             power = self.log_mel.log_power(self.log_mel.upsample(heard))
             mel = self.log_mel.normalise(power, batch.headroom, batch.frames)
+            if fraction >= self.config.mask_from:
+                mel = mask_features(mel, self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             audio = self.model.encoder(mel, self.config.dropout)
             hidden = self.model.decoder(batch.inputs, audio, self.config.dropout)

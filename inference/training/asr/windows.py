@@ -96,7 +96,10 @@ class WindowPlanner:
         timed = rng.random() < mix.timestamps
         if kind < mix.empty:
             return _Window([], int(samples * rng.uniform(0.1, 1.0)), timed, False)
-        voice = rng.choice(view.by_voice) if rng.random() < mix.one_voice else None
+        voice = None
+        if rng.random() < mix.one_voice:
+            # By their share of the speech: drawn evenly, many accents of one engine would crowd out the few of another.
+            voice = rng.choices(view.by_voice, [len(numbers) for numbers in view.by_voice])[0]
         clip = kind < mix.empty + mix.clip
         lead = rng.uniform(0, 0.6) if clip or rng.random() < 0.7 else rng.uniform(0.6, 6.0)
         window = _Window([], 0, timed, False)

@@ -20,6 +20,7 @@ def embedded_config(
     n_heads: int = 6,
     mlp_hidden_size: int = 960,
     max_sequence_length: int = 2048,
+    tie_embeddings: bool = False,
 ) -> LladaConfig:
     """The embedded checkpoint's architecture for a tokenizer: with 3,840 tokens, 19.9 M parameters (40 MB in bf16)."""
     return LladaConfig(
@@ -33,7 +34,7 @@ def embedded_config(
         max_sequence_length=max_sequence_length,
         rope_theta=10_000.0,
         rms_norm_eps=1e-5,
-        weight_tying=False,
+        weight_tying=tie_embeddings,
         mask_token_id=tokenizer.mask_token_id,
         eos_token_id=tokenizer.pad_token_id,
         pad_token_id=tokenizer.pad_token_id,

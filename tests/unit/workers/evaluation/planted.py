@@ -1,10 +1,14 @@
-"""Decoders that answer with the truth, but for the mistakes planted in them."""
+"""Decoders that answer with the truth, but for the mistakes planted in them; a recogniser that only measures."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from analytics.simulator import SimulatedCall
 from inference.diffusion.request import CallRequest
+from inference.speech import Utterance
+from workers.evaluation.speech import Transcribe
 from workers.evaluation.text import Answer, Decode, SlotEffort
 
 Mistakes = Mapping[str, Mapping[str, Any] | None]
@@ -35,3 +39,12 @@ def planted(
                 )
 
     return decode
+
+
+def load_loudness() -> Transcribe:
+    """A recogniser that writes how loud the first channel is: tells one recording from another."""
+
+    def transcribe(audio: np.ndarray) -> list[Utterance]:
+        return [Utterance(0, 0, 1_000, f"{audio[0].std():.9f}", 0.5)]
+
+    return transcribe

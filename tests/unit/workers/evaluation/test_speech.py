@@ -9,8 +9,9 @@ from analytics.simulator import SimulatedCall
 from analytics.simulator.speech.render import RenderedTurn, Role
 from analytics.transcript import Transcript, Turn
 from inference.speech import Utterance
-from tests.unit.workers.evaluation.planted import planted
+from tests.unit.workers.evaluation.planted import load_loudness, planted
 from workers.evaluation.end_to_end import compare_audio_with_text, heard_as
+from workers.evaluation.run_speech import run_speech
 from workers.evaluation.speech import HeardRecording, Transcribe, hear, report_on_speech
 from workers.evaluation.speech_sets import SpokenRecording, Wordless
 from workers.evaluation.text_sets import TEXT_SETS
@@ -115,6 +116,28 @@ def test_wordless_minutes(kind):
     )
     assert report.estimates["invented_words"].value == pytest.approx(4 / 2, rel=0.01)
     assert "wer" not in report.estimates
+
+
+def test_several_processes_hear_what_one_hears():
+    sets = (Wordless("noise", "…"), Wordless("music", "…"))
+    alone, together = (
+        run_speech(
+            load_loudness,
+            num_calls=5,
+            seed=1,
+            tell=lambda _: None,
+            speech_sets=sets,
+            processes=processes,
+        )
+        for processes in (1, 2)
+    )
+    for name in ("noise", "music"):
+        texts = [
+            [recording.transcript.turns[0].text for recording in run.heard[name]]
+            for run in (alone, together)
+        ]
+        assert texts[0] == texts[1]
+        assert len(set(texts[0])) == 5
 
 
 CALLS = TEXT_SETS[0].calls(8)

@@ -36,11 +36,12 @@ def dtype(request, device):
 @pytest.fixture(autouse=True)
 def _poison_new_tensors(monkeypatch, device):
     """Fill what kernels are given to write with NaN (floats) or an absurd number (integers)."""
+    absurd = {torch.int8: 101, torch.int16: 12345}
     poisoned = {name: getattr(torch, name) for name in ("empty", "empty_like")}
     new_empty = torch.Tensor.new_empty
 
     def poison(x):
-        return x.fill_(torch.nan) if x.is_floating_point() else x.fill_(2**30 + 12345)
+        return x.fill_(torch.nan if x.is_floating_point() else absurd.get(x.dtype, 2**30 + 12345))
 
     for name, original in poisoned.items():
         monkeypatch.setattr(torch, name, lambda *a, _make=original, **k: poison(_make(*a, **k)))

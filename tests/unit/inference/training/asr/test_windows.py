@@ -124,3 +124,13 @@ def test_a_seed_gives_one_batch(view: PoolView) -> None:
     first, second = (WindowPlanner(_IDS, 7).batch(view, 16, 16) for _ in range(2))
     assert torch.equal(first.inputs, second.inputs)
     assert torch.equal(first.placement.start, second.placement.start)
+
+
+def test_a_voice_is_heard_as_much_as_it_speaks(view: PoolView) -> None:
+    lopsided = PoolView(
+        view.starts, view.lengths, view.tokens, view.spoken, [[0, 1], list(range(2, 200))]
+    )
+    planner = WindowPlanner(_IDS, 3, WindowMix(empty=0, prompt=0, input_noise=0, one_voice=1.0))
+    sources = planner.batch(lopsided, 200, 8).placement.source
+    rare = (sources <= int(view.starts[1])).float().mean()
+    assert rare < 0.1

@@ -1,0 +1,337 @@
+"""The constrained step on a device: what `ConstraintBatch` and the commit rules do, in a few kernels.
+
+The slots of all live canvases are laid out in buffers that stay where they are, so that a step can be captured in a
+CUDA graph: nothing waits for the device, and no size depends on data. A step is
+
+1. propose: per slot, confidences of its places (`kernels.slots`, `kernels.slot_choices`);
+2. choose: per canvas, the places that the rule takes (`kernels.slot_canvases`);
+3. commit: per slot, tokens on one accepting path, or one whole value;
+4. close: per canvas, PAD in slots that are now known to stay empty.
+
+Slots are grouped by the size of their automata, each group with one launch to propose and one to commit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from inference.diffusion.canvas_records import AUTOMATA, CHOICES, canvas_records
+from inference.diffusion.conditions import UNDECIDED
+from inference.diffusion.device_layout import CANVASES, Launch, Seat, lay_out
+from inference.diffusion.device_lists import DeviceLists
+from inference.diffusion.device_tables import DeviceTables
+from inference.diffusion.kernels.naive import HeadReduction, Rule
+from inference.diffusion.kernels.slot_canvases import choose_kernel, close_kernel
+from inference.diffusion.kernels.slot_choices import (
+    commit_choices_kernel,
+    propose_choices_kernel,
+)
+from inference.diffusion.kernels.slots import commit_slots_kernel, propose_slots_kernel
+from inference.diffusion.rules import CommitRule, Factor, Quota, Threshold
+from inference.diffusion.scaffold import Scaffold
+from inference.diffusion.table_store import TableStore, size_class
+
+RULES: dict[type[Any], tuple[Rule, Callable[[Any], tuple[float, float]]]] = {
+    Threshold: (Rule.THRESHOLD, lambda rule: (rule.value, 0)),
+    Factor: (Rule.FACTOR, lambda rule: (rule.value, 0)),
+    Quota: (Rule.QUOTA, lambda rule: (rule.count, rule.num_steps or 0)),
+}
+"""Per class of rule, the one that kernels know, and its parameters for them (see `choose_kernel`)."""
+
+CHOICES_AT_ONCE = 128  # four per lane: the turns of a usual call in one go
+RIVALS_AT_ONCE = 2**13  # times the places compared with them: 32 per thread
+DEPENDENTS_AT_ONCE = 16
+PLACES_AT_ONCE = 16
+
+
+class RuleNotOnDeviceError(ValueError):
+    """The commit rule has no kernel."""
+
+
+class DeviceConstraint:
+    """The slots of live canvases in one token buffer, constrained by Triton kernels.
+
+    Attributes:
+        version: goes up when buffers have moved; graphs captured before are void.
+        num_masked: `[max_canvases]` int32, places of each seat's canvas that are masked after a step.
+        confidence_of_place: `[num_places]` float32, what a step proposed: the constrained probability of each place's
+            best token (of a finite slot's best value); 0 where nothing could be committed. Undefined outside slots.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_places: int,
+        max_canvases: int,
+        store: TableStore,
+        pad_token_id: int,
+        mask_token_id: int,
+        rule: CommitRule,
+    ) -> None:
+        """Nobody is seated yet. All scaffolds are to be of one tokenizer.
+
+        Raises:
+            RuleNotOnDeviceError: no kernel knows `rule`.
+        """
+        if type(rule) not in RULES:
+            raise RuleNotOnDeviceError(f"{rule!r}: use {', '.join(r.__name__ for r in RULES)}")
+        self._rule, parameters = RULES[type(rule)]
+        self._store = store
+        self._pad, self._mask = pad_token_id, mask_token_id
+        self._tables = DeviceTables(store.device)
+        self._lists = DeviceLists(store.device)
+        self._seats: dict[int, Seat] = {}
+        self._fresh: set[int] = set()
+        self._launches: dict[int, Launch] = {}
+        self.version = 0
+
+        def ints(size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.int32, device=store.device)
+
+        self._parameters = torch.tensor(parameters(rule), dtype=torch.float32, device=store.device)
+        self.num_masked = ints(max_canvases)
+        self._step_of_canvas = ints(max_canvases)
+        self.confidence_of_place = torch.zeros(num_places, device=store.device)
+        self._choice, self._source = ints(num_places), ints(num_places)
+        self._flags, self._chosen = ints(num_places), ints(num_places)
+        self._vectors = self._weights = self.confidence_of_place[:0]
+        self.lay_out()
+
+    def seat(self, canvas: int, scaffold: Scaffold, start: int) -> None:
+        """Give the free seat `canvas` to a canvas whose tokens lie from place `start`; counts from `lay_out` on."""
+        assert canvas not in self._seats, f"seat {canvas} is taken"
+        assert canvas < len(self.num_masked)
+        tables = [span.table for span in scaffold.spans]
+        self._store.add(tables)
+        if self._tables.add(tables):
+            self.version += 1
+        records = canvas_records(scaffold, self._tables, self._store)
+        self._seats[canvas] = Seat(records, start)
+        self._fresh.add(canvas)
+
+    def vacate(self, canvas: int) -> None:
+        """Take the canvas off its seat; counts from `lay_out` on."""
+        del self._seats[canvas]
+        self._fresh.discard(canvas)
+
+    def lay_out(self) -> None:
+        """Send what `seat` and `vacate` changed to the device. Does not wait for it."""
+        layout = lay_out(
+            self._seats,
+            self._fresh,
+            num_places=len(self._choice),
+            num_seats=len(self.num_masked),
+        )
+        has_moved = self._lists.upload(layout.lists)
+        if layout.num_vectors > len(self._vectors):
+            self._vectors = self._scratch(layout.num_vectors)
+            has_moved = True
+        if layout.num_weights > len(self._weights):
+            self._weights = self._scratch(layout.num_weights)
+            has_moved = True
+        self.version += has_moved
+        self._launches = layout.launches
+        self._choice.masked_fill_(self._lists["is_fresh_place"][: len(self._choice)] > 0, UNDECIDED)
+        self._step_of_canvas.masked_fill_(
+            self._lists["is_fresh_seat"][: len(self.num_masked)] > 0, 0
+        )
+        self._fresh.clear()
+
+    def _scratch(self, size: int) -> Tensor:
+        return torch.empty(size_class(size), dtype=torch.float32, device=self._store.device)
+
+    @property
+    def table_of_place(self) -> Tensor:
+        """`[num_places]` int32, the row of `store.token_class` that each place reads; 0 outside slots."""
+        return self._lists["table_of_place"][: len(self._choice)]
+
+    @property
+    def graph_key(self) -> tuple[int, ...]:
+        """Steps with equal keys, of one `version`, launch the same programs."""
+        return tuple(
+            number
+            for group, launch in self._launches.items()
+            for number in (group, launch.num_programs, launch.places)
+        )
+
+    def step(
+        self, reduction: HeadReduction, row_of_place: Tensor, tokens: Tensor, confidence: Tensor
+    ) -> None:
+        """Commit what the rule chooses, at least one token of every canvas that has a row.
+
+        Beside the chosen: forced tokens, the PADs after a PAD, the whole of a finite slot, PAD in slots that have
+        become closed. A PAD chosen before the text in front of it is complete is exchanged for the slot's first masked
+        place.
+
+        Args:
+            reduction: over the classes of each row's table, `[num_rows, num_classes]`.
+            row_of_place: `[num_places]` int32, the row of each masked place; -1 for places without one, which are left
+                open to anything.
+            tokens: `[num_places]` int32 or int64, written.
+            confidence: `[num_places]` float32, written: the constrained probability of each committed token; 1 where
+                nothing was left to decide.
+        """
+        for group, launch in self._launches.items():
+            if group < CHOICES:
+                self._propose_slots(group, launch, reduction, row_of_place, tokens)
+            elif group == CHOICES:
+                self._propose_choices(launch, reduction, row_of_place, tokens)
+        if CANVASES not in self._launches:
+            return
+        self._choose(self._launches[CANVASES], tokens)
+        for group, launch in self._launches.items():
+            if group < CHOICES:
+                self._commit_slots(group, launch, reduction, tokens, confidence)
+            elif group == CHOICES:
+                self._commit_choices(launch, tokens, confidence)
+        self._close(self._launches[CANVASES], tokens, confidence)
+
+    def _propose_slots(
+        self,
+        group: int,
+        launch: Launch,
+        reduction: HeadReduction,
+        row_of_place: Tensor,
+        tokens: Tensor,
+    ) -> None:
+        sizes = AUTOMATA[group]
+        propose_slots_kernel[(launch.num_programs,)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._tables.data,
+            self._store.token_class,
+            self._choice,
+            tokens,
+            row_of_place,
+            reduction.score,
+            reduction.lse,
+            reduction.row_lse,
+            self.confidence_of_place,
+            self._flags,
+            self._source,
+            self._vectors,
+            self._weights,
+            reduction.score.stride(0),
+            self._store.token_class.stride(0),
+            self._mask,
+            GROUP=group,
+            STATES=sizes.states,
+            CLASSES=sizes.classes,
+            EDGES=sizes.edges,
+            PLACES=launch.places,
+            num_warps=sizes.num_warps,
+        )
+
+    def _propose_choices(
+        self, launch: Launch, reduction: HeadReduction, row_of_place: Tensor, tokens: Tensor
+    ) -> None:
+        propose_choices_kernel[(launch.num_programs,)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._tables.data,
+            self._choice,
+            tokens,
+            row_of_place,
+            reduction.score,
+            reduction.row_lse,
+            self.confidence_of_place,
+            self._flags,
+            self._source,
+            reduction.score.stride(0),
+            self._mask,
+            GROUP=CHOICES,
+            PLACES=launch.places,
+            CHOICES=CHOICES_AT_ONCE,
+            num_warps=1,
+        )
+
+    def _choose(self, launch: Launch, tokens: Tensor) -> None:
+        choose_kernel[(launch.num_programs,)](
+            self._lists["canvases"],
+            self._lists["ranges"],
+            self._lists["places"],
+            tokens,
+            self.confidence_of_place,
+            self._chosen,
+            self._step_of_canvas,
+            self._parameters,
+            self._mask,
+            GROUP=CANVASES,
+            RULE=int(self._rule),
+            ROWS=launch.places,
+            RIVALS=max(2, min(32, RIVALS_AT_ONCE // launch.places)),
+            num_warps=8,
+        )
+
+    def _commit_slots(
+        self,
+        group: int,
+        launch: Launch,
+        reduction: HeadReduction,
+        tokens: Tensor,
+        confidence: Tensor,
+    ) -> None:
+        sizes = AUTOMATA[group]
+        commit_slots_kernel[(launch.num_programs,)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._tables.data,
+            tokens,
+            confidence,
+            reduction.score,
+            reduction.token,
+            reduction.row_lse,
+            self._chosen,
+            self._flags,
+            self._source,
+            self._vectors.view(torch.int32),
+            self._weights,
+            reduction.score.stride(0),
+            self._pad,
+            GROUP=group,
+            STATES=sizes.states,
+            CLASSES=sizes.classes,
+            PLACES=launch.places,
+            num_warps=sizes.num_warps,
+        )
+
+    def _commit_choices(self, launch: Launch, tokens: Tensor, confidence: Tensor) -> None:
+        commit_choices_kernel[(launch.num_programs,)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._tables.data,
+            self._choice,
+            tokens,
+            confidence,
+            self.confidence_of_place,
+            self._chosen,
+            self._flags,
+            self._source,
+            GROUP=CHOICES,
+            PLACES=launch.places,
+            num_warps=1,
+        )
+
+    def _close(self, launch: Launch, tokens: Tensor, confidence: Tensor) -> None:
+        close_kernel[(launch.num_programs,)](
+            self._lists["canvases"],
+            self._lists["ranges"],
+            self._lists["dependents"],
+            self._lists["places"],
+            self._lists["slots"],
+            self._tables.data,
+            self._choice,
+            tokens,
+            confidence,
+            self.num_masked,
+            self._mask,
+            self._pad,
+            GROUP=CANVASES,
+            SLOTS=DEPENDENTS_AT_ONCE,
+            PLACES=PLACES_AT_ONCE,
+            ROWS=launch.places,
+        )

@@ -1,0 +1,54 @@
+"""Lists of numbers that are sent to the device together, into a buffer that stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from inference.diffusion.table_store import size_class
+
+
+class DeviceLists:
+    """Named int32 lists in one device buffer. What lies behind the end of a list is left over and not to be read."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._capacity: dict[str, int] = {}
+        self._buffer = torch.empty(0, dtype=torch.int32, device=device)
+
+    def upload(self, lists: Mapping[str, NDArray[np.integer]]) -> bool:
+        """Send the lists, each time of the same names; whether they had to move to a larger buffer.
+
+        Nothing waits for the device: the copy is made from pinned memory, in the order of the current stream.
+        """
+        moves = any(values.size > self._capacity.get(name, 0) for name, values in lists.items())
+        if moves:
+            self._capacity = {
+                name: max(self._capacity.get(name, 0), size_class(values.size))
+                for name, values in lists.items()
+            }
+            total = sum(self._capacity.values())
+            self._buffer = torch.empty(total, dtype=torch.int32, device=self._device)
+        packed = torch.zeros(
+            len(self._buffer), dtype=torch.int32, pin_memory=self._device.type == "cuda"
+        )
+        first = 0
+        for name, capacity in self._capacity.items():
+            values = lists[name].ravel()
+            packed.numpy()[first : first + values.size] = values
+            first += capacity
+        self._buffer.copy_(packed, non_blocking=True)
+        return moves
+
+    def __getitem__(self, name: str) -> Tensor:
+        """The list's place in the buffer, as long as it may become before the buffer moves."""
+        first = 0
+        for other, capacity in self._capacity.items():
+            if other == name:
+                return self._buffer[first : first + capacity]
+            first += capacity
+        raise KeyError(name)

@@ -1,0 +1,113 @@
+"""The arithmetic behind the figures of `benchmarks.diffusion`."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+
+import pytest
+
+from benchmarks.diffusion_plot import Series, throughput_against_latency
+from benchmarks.diffusion_profile import read_trace
+from benchmarks.diffusion_serve import percentile
+from benchmarks.diffusion_work import Machine, roofline, work_of
+from benchmarks.diffusion_workload import RECORDS, TINY, Sizes, Workload
+from inference.diffusion.request import BranchResult
+
+
+def event(kind: str, name: str, start: float, length: float, correlation: int | None = None):
+    arguments = {} if correlation is None else {"correlation": correlation}
+    thread = 7 if kind in ("kernel", "gpu_memcpy") else 1
+    return {
+        "ph": "X",
+        "cat": kind,
+        "name": name,
+        "ts": start,
+        "dur": length,
+        "pid": 1,
+        "tid": thread,
+        "args": arguments,
+    }
+
+
+def test_kernels_belong_to_the_innermost_range_that_launched_them():
+    found = read_trace(
+        [
+            event("user_annotation", "trunk", 0, 100),
+            event("user_annotation", "head", 40, 20),
+            event("user_annotation", "somebody else's", 41, 2),
+            event("cuda_runtime", "cudaGraphLaunch", 10, 5, 1),
+            event("cuda_runtime", "cudaLaunchKernel", 50, 5, 2),
+            event("cuda_runtime", "cudaLaunchKernel", 70, 5, 3),
+            event("cuda_driver", "cuLaunchKernelEx", 150, 5, 4),
+            event("kernel", "gemm", 1000, 300, 1),
+            event("kernel", "gemm", 1301, 299, 1),
+            event("kernel", "reduce", 1600, 100, 2),
+            event("gpu_memcpy", "copy", 1650, 50, 3),
+            event("kernel", "stray", 1800, 200, 4),
+        ],
+        num_steps=2,
+    )
+    assert found["gpu_ms_per_step"] == pytest.approx({"trunk": 0.3245, "head": 0.05, "other": 0.1})
+    assert found["step_ms"] == pytest.approx(0.5)
+    assert found["idle_share"] == pytest.approx(101 / 1000)
+    assert found["idle_share_host"] == pytest.approx(100 / 1000)
+    assert found["longest_kernels"][0] == {
+        "name": "gemm",
+        "ms_per_step": pytest.approx(0.2995),
+        "num": 2,
+    }
+
+
+def result(workload: Workload, name: str, quotas: list[int]) -> BranchResult:
+    steps = [step for step, quota in enumerate(quotas, start=1) for _ in range(quota)]
+    return BranchResult("0", name, {}, {}, {"/text": tuple(steps)}, len(quotas), len(steps), None)
+
+
+def test_work_counts_positions_that_are_open():
+    workload = Workload.make(Sizes(), 1)
+    plans = ([2] * 15, [4, 4, 4, 3, 3, 3, 3, 3, 3])
+    found = [
+        work_of(workload, [result(workload, name, quotas) for name in RECORDS]) for quotas in plans
+    ]
+    assert [work.open_positions for work in found] == [874, 574]
+    # 15.0 GFLOP per position with the head, 0.5 MiB of keys and values per token
+    assert found[0].weight_bytes == pytest.approx(15e9, rel=0.01)
+    prompt = len(workload.prompts["0"])
+    assert found[0].prefill_flops / prompt == pytest.approx(14.0e9, rel=0.06)
+    read = 15 * (prompt + 160) * 2**19
+    assert found[0].cache_bytes == pytest.approx(read)
+
+
+def test_the_roofline_takes_the_slower_of_arithmetic_and_memory():
+    workload = Workload.make(TINY, 1)
+    work = work_of(workload, [result(workload, name, [7, 7]) for name in RECORDS])
+    fast_memory = roofline(work, 2, 1.0, Machine(1e9, 1e30))
+    assert fast_memory["least_s"] == pytest.approx((work.prefill_flops + work.step_flops) / 1e9)
+    slow_memory = roofline(work, 2, 1.0, Machine(1e30, 1e6))
+    assert slow_memory["least_s"] == pytest.approx((2 * work.weight_bytes + work.cache_bytes) / 1e6)
+
+
+def test_prompts_and_canvases_have_the_planned_lengths():
+    workload = Workload.make(TINY, 6)
+    lengths = [len(prompt) for prompt in workload.prompts.values()]
+    assert all(TINY.prompt[0] <= length <= TINY.prompt[1] for length in lengths)
+    assert len(set(lengths)) > 1
+    assert [branch.name for branch in workload.calls[0].branches] == list(RECORDS)
+    assert len({call.call_id for call in workload.many(20)}) == 20
+
+
+def test_percentiles_are_values_that_occurred():
+    assert percentile([3.0, 1.0, 2.0], 0.95) == 3.0
+    assert percentile(list(range(100)), 0.95) == 95
+
+
+def test_the_drawing_is_well_formed_and_shows_every_point():
+    drawing = throughput_against_latency(
+        "A < B",
+        [Series("one", [(1.3, 0.8, "1"), (14.0, 2.2, "32")]), Series("two", [(0.6, 1.6, "")])],
+    )
+    root = ElementTree.fromstring(drawing)
+    circles = root.findall("{http://www.w3.org/2000/svg}circle")
+    assert len(circles) == 3 + 2  # points, and the legend
+    places = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in circles]
+    assert all(0 < x < 760 and 0 < y < 440 for x, y in places)
