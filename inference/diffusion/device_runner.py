@@ -20,16 +20,16 @@ from torch.profiler import record_function
 
 from inference.diffusion.batch import LiveCall
 from inference.diffusion.device_constraint import DeviceConstraint
-from inference.diffusion.step_graphs import StepGraphs
-from inference.diffusion.step_layout import DeviceLayout, Seat, StepSize, power_of_two
-from inference.diffusion.packed_trunk import Bounds, PackedTrunk
 from inference.diffusion.kernels.head import FusedHead
 from inference.diffusion.kernels.naive import Canvases, OpenRows
 from inference.diffusion.kernels.open_rows import count_open, list_open
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 from inference.diffusion.model import LladaModel
+from inference.diffusion.packed_trunk import Bounds, PackedTrunk
 from inference.diffusion.rules import CommitRule
 from inference.diffusion.runner import FilledCanvas
+from inference.diffusion.step_graphs import StepGraphs
+from inference.diffusion.step_layout import DeviceLayout, Seat, StepSize, power_of_two
 from inference.diffusion.table_store import TableStore
 
 
@@ -87,7 +87,9 @@ class DeviceRunner:
         self._seats: list[Seat] = []
         self._is_laid_out = True
         self._launched: deque[_Launched] = deque()
-        self._read_stream = torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+        self._read_stream = (
+            torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
+        )
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """See Runner."""
@@ -155,9 +157,7 @@ class DeviceRunner:
         call_rows[1, :-1] += torch.tensor(lengths)
         prompt_start, prompt_end, call_offsets = self._to_device(call_rows)
         empty = nowhere[:1]  # a canvas without places
-        prompts = OpenRows(
-            call_offsets, prompt_start[:-1], prompt_end[:-1], nowhere, empty, empty
-        )
+        prompts = OpenRows(call_offsets, prompt_start[:-1], prompt_end[:-1], nowhere, empty, empty)
         bounds = Bounds(max(lengths), max(lengths))
         self._trunk.encode(tokens, positions, places, prompts, bounds)
 
@@ -263,9 +263,7 @@ class DeviceRunner:
             parts = [self._parts(seat) for seat in seats]
         else:
             with torch.cuda.stream(self._read_stream):
-                parts = [
-                    tuple(self._to_host(part) for part in self._parts(seat)) for seat in seats
-                ]
+                parts = [tuple(self._to_host(part) for part in self._parts(seat)) for seat in seats]
             self._read_stream.synchronize()
         return [
             FilledCanvas(seat.branch, tokens.tolist(), confidence.tolist(), steps.tolist())

@@ -20,6 +20,7 @@ FEW_QUERIES = 64  # of a call and key-value head, up to which a tile of 64 holds
 FEW_PROGRAMS = 132  # fewer than that leave multiprocessors idle, so that prompts are split
 SPLIT_KEYS = 512
 
+
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """What no call of a launch exceeds: its rows, and its prompt."""
@@ -50,9 +51,7 @@ class PackedTrunk:
         self._linear: Project = linear if deterministic else F.linear
         self._add_linear: AddProjection = _add_linear if deterministic else _add_library_linear
         head_dim = model.config.head_dim
-        positions = torch.arange(
-            model.config.max_sequence_length, device=model.head_weight.device
-        )
+        positions = torch.arange(model.config.max_sequence_length, device=model.head_weight.device)
         cos, sin = rope_tables(positions, head_dim, model.config.rope_theta)
         self._cos = cos[:, 0, : head_dim // 2].contiguous()
         self._sin = sin[:, 0, : head_dim // 2].contiguous()
@@ -117,9 +116,7 @@ class PackedTrunk:
             x = self._merge(x, attended.flatten(1), block, self._gated[layer])
         return x
 
-    def _attention_for(
-        self, bounds: Bounds, num_calls: int
-    ) -> tuple[AttentionConfig, int | None]:
+    def _attention_for(self, bounds: Bounds, num_calls: int) -> tuple[AttentionConfig, int | None]:
         """Tiles and splits: large tiles read the cache less often, small ones and splits keep the device busy."""
         n_heads, n_kv_heads = self._config.n_heads, self._config.n_kv_heads
         queries = bounds.rows_per_call * (n_heads // n_kv_heads)

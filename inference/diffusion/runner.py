@@ -1,4 +1,4 @@
-"""What the engine asks of the code that runs the model: canvases enter, are denoised step by step, and come back filled."""
+"""What the engine asks of the code that runs the model: canvases enter, are denoised step by step, come back filled."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class FilledCanvas:
 
 
 class Runner(Protocol):
-    """Runs the model for the engine. Rows of the cache are given by the engine, and are its again when a call leaves."""
+    """Runs the model for the engine, which says in what rows of the cache a call lies until it leaves."""
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """Encode the prompts of the calls and write their canvases."""

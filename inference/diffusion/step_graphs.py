@@ -14,6 +14,8 @@ class StepGraphs:
         self._graphs: dict[Hashable, torch.cuda.CUDAGraph] = {}
         self._seen: set[Hashable] = set()
         self._version: Hashable = None
+        # Graphs are replayed one after another and keep no results, so they share their memory.
+        self._pool = torch.cuda.graph_pool_handle() if torch.cuda.is_available() else None
 
     def keep(self, version: Hashable) -> None:
         """Drop what was captured with buffers of another version."""
@@ -40,13 +42,7 @@ class StepGraphs:
             step()
         else:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool()):
+            with torch.cuda.graph(graph, pool=self._pool):
                 step()
             self._graphs[key] = graph
             graph.replay()
-
-    def _pool(self) -> tuple[int, int] | None:
-        """Graphs are replayed one after another and keep no results, so they share their memory."""
-        for graph in self._graphs.values():
-            return graph.pool()
-        return None

@@ -99,7 +99,8 @@ class DeviceLayout:
         canvases = [(seat.branch.run.start, seat.branch.run.end) for seat in seats]
         rows[0, : len(seats)] = torch.tensor([start for start, _ in canvases])
         rows[1, : len(seats)] = torch.tensor([end for _, end in canvases])
-        firsts, calls = [], []
+        firsts: list[int] = []
+        calls: list[LiveCall] = []
         for i, seat in enumerate(seats):
             if not calls or calls[-1] is not seat.branch.call:
                 firsts.append(i)

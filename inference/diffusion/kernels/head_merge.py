@@ -127,7 +127,8 @@ def merge_slots_kernel(
         total = total * tl.exp2((score - higher) * LOG2_E) + tl.sum(tl.where(m_in, scaled, 0.0), 0)
         score = higher
     if IS_LAST:
-        token = tl.load(p_column_token + column, mask=m_row, other=-1)
+        m_known = m_row & (column != NO_COLUMN)  # NaN has no best column
+        token = tl.load(p_column_token + column, mask=m_known, other=-1)
         tl.store(p_row_score + i_row, score, mask=m_row)
         tl.store(p_row_token + i_row, token, mask=m_row)
         tl.store(p_row_lse + i_row, score + tl.log2(total) / LOG2_E, mask=m_row)
@@ -172,7 +173,8 @@ def merge_entries_kernel(
         o_in = tl.load(p_entry_slot + i_entry, mask=m_entry, other=0) * num_rows + i_row
         b_score = tl.load(p_score + o_in, mask=m_entry, other=float("-inf"))
         b_column = tl.load(p_column + o_in, mask=m_entry, other=0)
-        b_token = tl.load(p_column_token + b_column, mask=m_entry, other=NO_COLUMN)
+        m_known = m_entry & (b_column != NO_COLUMN)  # NaN has no best column
+        b_token = tl.load(p_column_token + b_column, mask=m_known, other=NO_COLUMN)
         b_total = tl.load(p_total + o_in, mask=m_entry, other=0.0)
         b_class = tl.load(p_entry_class + o_table + i_entry, mask=m_entry, other=-1)
 

@@ -365,8 +365,10 @@ def list_open(
     heads += [[0, 0]] * (num_heads - len(heads))
     as_rows = torch.tensor(rows, dtype=torch.int32, device=start.device).view(-1, 4)
     as_heads = torch.tensor(heads, dtype=torch.int32, device=start.device).view(-1, 2)
+    place, token_ids, position, of_canvas = as_rows.T.contiguous()
+    head_row, head_place = as_heads.T.contiguous()
     canvas_last = count[0].cumsum(0, dtype=torch.int32)
-    return StepRows(*as_rows.T.contiguous(), *as_heads.T.contiguous(), canvas_last)
+    return StepRows(place, token_ids, position, of_canvas, head_row, head_place, canvas_last)
 
 
 def gate(hidden: Tensor) -> Tensor:

@@ -2,7 +2,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inference.diffusion.memory import RowAllocator, Run
-from inference.diffusion.scheduler import Demand, admit
+from inference.diffusion.scheduler import Demand, Room, admit
 
 
 def test_freed_neighbours_become_one_run_again():
@@ -35,24 +35,34 @@ def test_runs_never_overlap_and_nothing_leaks(actions):
     assert rows.allocate(100) == Run(0, 100)
 
 
-demands = st.lists(st.builds(Demand, st.integers(1, 50), st.integers(1, 30)), max_size=12)
+demands = st.lists(
+    st.builds(Demand, st.integers(1, 50), st.integers(1, 30), st.integers(1, 4)), max_size=12
+)
+rooms = st.builds(Room, st.integers(0, 200), st.integers(0, 20), st.integers(0, 100))
 
 
-@given(demands, st.integers(0, 200), st.integers(0, 100), st.integers(0, 3))
-def test_admission_keeps_order_and_budgets(waiting, free_rows, prefill_budget, num_live):
-    count = admit(waiting, free_rows=free_rows, prefill_budget=prefill_budget, num_live=num_live)
-    entered = waiting[:count]
-    assert sum(demand.num_rows for demand in entered) <= free_rows
-    if num_live or count > 1:
-        assert sum(demand.prompt_tokens for demand in entered) <= prefill_budget
+@given(demands, rooms, st.booleans())
+def test_admission_keeps_order_and_budgets(waiting, room, is_idle):
+    def fits(calls):
+        return (
+            sum(demand.num_rows for demand in calls) <= room.rows
+            and sum(demand.num_canvases for demand in calls) <= room.canvases
+        )
+
+    def in_time(calls):
+        within = sum(demand.prompt_tokens for demand in calls) <= room.prefill_tokens
+        return within or (is_idle and len(calls) == 1)
+
+    count = admit(waiting, room, is_idle=is_idle)
+    if count:
+        assert fits(waiting[:count])
+        assert in_time(waiting[:count])
     if count < len(waiting):
-        one_more = waiting[: count + 1]
-        fits = sum(demand.num_rows for demand in one_more) <= free_rows
-        within = sum(demand.prompt_tokens for demand in one_more) <= prefill_budget
-        assert not (fits and (within or (num_live == 0 and count == 0)))
+        assert not (fits(waiting[: count + 1]) and in_time(waiting[: count + 1]))
 
 
 def test_an_idle_engine_takes_a_prompt_beyond_the_budget():
-    long_call = Demand(prompt_tokens=900, canvas_tokens=100)
-    assert admit([long_call], free_rows=1_000, prefill_budget=512, num_live=0) == 1
-    assert admit([long_call], free_rows=1_000, prefill_budget=512, num_live=1) == 0
+    long_call = Demand(prompt_tokens=900, canvas_tokens=100, num_canvases=3)
+    room = Room(rows=1_000, canvases=3, prefill_tokens=512)
+    assert admit([long_call], room, is_idle=True) == 1
+    assert admit([long_call], room, is_idle=False) == 0

@@ -105,7 +105,9 @@ def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(dtype, devic
     offsets = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
     num_rows = sum(lengths)
     q, keys, values = (
-        torch.randn(num_rows, 2, 64, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+        torch.randn(num_rows, 2, 64, generator=torch.Generator().manual_seed(seed)).to(
+            device, dtype
+        )
         for seed in range(3)
     )
     nowhere = offsets.new_zeros(num_rows)

@@ -36,9 +36,7 @@ def test_counts_and_lists_what_is_open(spare, device):
     assert torch.equal(open_rows.count_open(found, start, end), count)
     assert count[:, FILLED].tolist() == [0, 0]
     num_rows, num_heads = (count.sum(1) + spare).tolist()
-    wanted = naive.list_open(
-        expected, start, end, count, num_rows=num_rows, num_heads=num_heads
-    )
+    wanted = naive.list_open(expected, start, end, count, num_rows=num_rows, num_heads=num_heads)
     rows = open_rows.list_open(found, start, end, count, num_rows=num_rows, num_heads=num_heads)
     for name in ("place", "token", "position", "canvas", "head_row", "head_place", "canvas_last"):
         assert torch.equal(getattr(rows, name), getattr(wanted, name)), name
@@ -53,8 +51,6 @@ def test_after_a_step_what_was_masked_is_open(device):
     start, end = torch.tensor(SPANS[:2], dtype=torch.int32, device=device).T.contiguous()
     count = open_rows.count_open(canvases, start, end)
     num_open, num_masked = count.sum(1).tolist()
-    rows = open_rows.list_open(
-        canvases, start, end, count, num_rows=num_open, num_heads=num_masked
-    )
+    rows = open_rows.list_open(canvases, start, end, count, num_rows=num_open, num_heads=num_masked)
     canvases.tokens[rows.head_place[: num_masked // 2].long()] = 2
     assert open_rows.count_open(canvases, start, end)[0].sum() == num_masked
