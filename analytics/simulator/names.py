@@ -56,9 +56,10 @@ def _part(random: Random) -> str:
 
 def _spliced(random: Random) -> str:
     head, tail = _part(random), _part(random)
-    start = head[: 1 + int(random.random() * min(4, len(head)))]
+    start = head[: 1 + int(random.random() * min(5, len(head)))]
     end = tail[-2 - int(random.random() * 5) :]
-    return (start + end).capitalize()[:_LONGEST]
+    name = (start + end).capitalize()[:_LONGEST]
+    return f"Mc{name}" if random.random() < 0.03 else name
 
 
 def made_up_name(random: Random, ends: NameEnds) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from itertools import islice
@@ -15,10 +17,11 @@ from typing import Any
 
 from analytics.scorecards import BUILT_IN
 from analytics.simulator import simulate
+from analytics.simulator.entities import load_names, load_shared, load_verticals
 from analytics.simulator.noise import add_noise
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.request import BranchSpec
-from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
+from inference.diffusion.tokenizer import DiffusionTokenizer
 from inference.training.dllm import (
     Examples,
     LoraConfig,
@@ -27,6 +30,7 @@ from inference.training.dllm import (
     jsonl_examples,
     train_dllm,
 )
+from inference.training.dllm.vocabulary import train_copying_tokenizer
 
 MONO_SHARE = 0.05  # of the training calls: nobody can tell who speaks
 NOISY_SHARE = 0.6  # of the training calls
@@ -36,6 +40,7 @@ NOISE_RANGE = (
 )  # share of words misheard; much of it also keeps single words from deciding
 SPARED_NAME_SHARE = 0.85  # of the noisy calls: the caller's name is heard right
 EMBEDDED_VOCABULARY = 3840
+WHOLE_WORD_CALLS = 400  # a capitalised word seen in one call of so many is a token of its own
 TOKENIZER_CALLS = 24_000  # merges do not change any more with twice as many
 EVALUATION_SEED = 90_001
 
@@ -111,7 +116,23 @@ def train_embedded_tokenizer(
     texts_of = partial(tokenizer_texts, seed, num_calls, num_shards=num_processes)
     with ProcessPoolExecutor(num_processes, mp_context=get_context("fork")) as pool:
         texts = [text for shard in pool.map(texts_of, shards) for text in shard]
-    return train_tokenizer(texts, vocab_size=EMBEDDED_VOCABULARY)
+    whole_words = frequent_capitalised_words(texts, least=num_calls // WHOLE_WORD_CALLS)
+    return train_copying_tokenizer(texts, vocab_size=EMBEDDED_VOCABULARY, whole_words=whole_words)
+
+
+def frequent_capitalised_words(texts: Iterable[str], *, least: int) -> set[str]:
+    """Words that begin with a capital at least so often and are no names: beginnings of sentences, weekdays, months."""
+    counts = Counter(word for text in texts for word in re.findall(r"\b[A-Z][a-z]+\b", text))
+    shared = load_shared()
+    people = {
+        *shared.agents,
+        *(name for vertical in load_verticals().values() for name in vertical.staff),
+    }
+    names = {word for name in people for word in name.split()}
+    for heldout in (False, True):
+        names.update(load_names(heldout).first, load_names(heldout).last)
+    frequent = {word for word, count in counts.items() if count >= least}
+    return (frequent - names) | set(shared.months) | set(shared.weekdays)
 
 
 def train(arguments: argparse.Namespace) -> None:
