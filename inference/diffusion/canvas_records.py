@@ -13,28 +13,33 @@ from numpy.typing import NDArray
 
 from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.conditions import PlacedSlot, place_slots
-from inference.diffusion.device_tables import DeviceTables
+from inference.diffusion.device_tables import MAX_DENSE_STATES, DeviceTables
 from inference.diffusion.kernels.slot_records import Field
 from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.slots import ChoiceTable
 from inference.diffusion.table_store import TableStore
 
 
 @dataclass(frozen=True, slots=True)
 class BlockSizes:
-    """How a kernel's program takes the slots of a group: all states at once, classes and edges in blocks."""
+    """How programs take the slots of a group: all states at once, the rest in blocks."""
 
     states: int
+    links: int
     classes: int
-    edges: int
+    bundles: int
     num_warps: int
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether links are matrices."""
+        return self.states <= MAX_DENSE_STATES
 
 
 AUTOMATA = (
-    BlockSizes(16, 32, 32, 1),  # text; one warp, so that nothing waits for other warps
-    BlockSizes(64, 32, 32, 4),
-    BlockSizes(256, 16, 16, 8),
-    BlockSizes(1024, 8, 8, 16),  # token_tables.MAX_STATES
+    BlockSizes(16, 16, classes=32, bundles=32, num_warps=1),  # text; a warp waits for no other
+    BlockSizes(64, 64, classes=32, bundles=128, num_warps=8),
+    BlockSizes(256, 16, classes=16, bundles=256, num_warps=8),
+    BlockSizes(1024, 4, classes=4, bundles=256, num_warps=16),  # token_tables.MAX_STATES
 )
 """Groups of slots with automata, by their number of states."""
 
@@ -73,29 +78,23 @@ def canvas_records(scaffold: Scaffold, tables: DeviceTables, store: TableStore) 
     slots = np.zeros((len(placed), len(Field)), dtype=np.int64)
     group = np.full(len(placed), CHOICES)
     for number, slot in enumerate(placed):
-        entry = tables.entry(slot.span.table)
-        slots[number, Field.FIRST] = slot.start
-        slots[number, Field.LENGTH] = slot.span.num_tokens
-        slots[number, Field.TABLE] = store.number(slot.span.table)
-        slots[number, Field.DEPTH] = slot.depth
-        slots[number, Field.IS_FINITE] = isinstance(slot.span.table, ChoiceTable)
-        slots[number, Field.NUM_STATES] = slot.num_allowed or entry.num_states
-        slots[number, Field.NUM_CLASSES] = entry.num_classes
-        slots[number, Field.TRANSITIONS] = entry.transitions
-        slots[number, Field.ARRIVALS] = entry.arrivals
-        slots[number, Field.NUM_ARRIVALS] = entry.num_arrivals
-        slots[number, Field.STATE_ROWS] = entry.state_rows
-        slots[number, Field.PARENT] = -1
+        record, num_tokens = tables.record(slot.span.table), slot.span.num_tokens
+        record[Field.FIRST], record[Field.LENGTH] = slot.start, num_tokens
+        record[Field.TABLE] = store.number(slot.span.table)
+        record[Field.NUM_ALLOWED] = slot.num_allowed
+        record[Field.DEPTH] = slot.depth
+        record[Field.PARENT] = -1
         if slot.parent >= 0:
             parent = parents[slot.parent]
-            slots[number, Field.PARENT] = parent.start
-            slots[number, Field.PARENT_GROUPS] = tables.entry(parent.span.table).groups
-            slots[number, Field.WANTED] = slot.group
+            record[Field.PARENT] = parent.start
+            record[Field.PARENT_GROUPS] = tables.groups(parent.span.table)
+            record[Field.WANTED] = slot.group
         if isinstance(slot.span.table, TokenAutomaton):
-            group[number] = automaton_group(entry.num_states)
-            block = AUTOMATA[group[number]].states
-            slots[number, Field.VECTORS] = slot.span.num_tokens * block
-            slots[number, Field.WEIGHTS] = slot.span.num_tokens * entry.num_classes
+            group[number] = automaton_group(int(record[Field.NUM_STATES]))
+            record[Field.VECTORS] = (2 * num_tokens + 1) * AUTOMATA[group[number]].states
+            record[Field.SUMS] = num_tokens * record[Field.NUM_BUNDLES]
+            record[Field.WEIGHTS] = num_tokens * record[Field.NUM_CLASSES]
+        slots[number] = record
     return CanvasRecords(slots, group, _places(placed), max((s.depth for s in placed), default=0))
 
 

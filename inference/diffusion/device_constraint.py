@@ -3,12 +3,13 @@
 The slots of all live canvases are laid out in buffers that stay where they are, so that a step can be captured in a
 CUDA graph: nothing waits for the device, and no size depends on data. A step is
 
-1. propose: per slot, confidences of its places (`kernels.slots`, `kernels.slot_choices`);
+1. propose: per slot, confidences of its places (`kernels.slot_positions`, `slot_sweeps`, `slot_choices`);
 2. choose: per canvas, the places that the rule takes (`kernels.slot_canvases`);
 3. commit: per slot, tokens on one accepting path, or one whole value;
 4. close: per canvas, PAD in slots that are now known to stay empty.
 
-Slots are grouped by the size of their automata, each group with one launch to propose and one to commit.
+Slots with automata are grouped by their size. A group has three launches to propose and one to commit; whatever is
+live, there are four launches beside.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from inference.diffusion.canvas_records import AUTOMATA, CHOICES, canvas_records
 from inference.diffusion.conditions import UNDECIDED
-from inference.diffusion.device_layout import CANVASES, Launch, Seat, lay_out
+from inference.diffusion.device_layout import CANVASES, POSITIONS, Launch, Seat, lay_out
 from inference.diffusion.device_lists import DeviceLists
 from inference.diffusion.device_tables import DeviceTables
 from inference.diffusion.kernels.naive import HeadReduction, Rule
@@ -30,7 +31,8 @@ from inference.diffusion.kernels.slot_choices import (
     commit_choices_kernel,
     propose_choices_kernel,
 )
-from inference.diffusion.kernels.slots import commit_slots_kernel, propose_slots_kernel
+from inference.diffusion.kernels.slot_positions import bundle_kernel, weigh_kernel
+from inference.diffusion.kernels.slot_sweeps import commit_slots_kernel, sweep_kernel
 from inference.diffusion.rules import CommitRule, Factor, Quota, Threshold
 from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.table_store import TableStore, size_class
@@ -44,6 +46,7 @@ RULES: dict[type[Any], tuple[Rule, Callable[[Any], tuple[float, float]]]] = {
 
 CHOICES_AT_ONCE = 128  # four per lane: the turns of a usual call in one go
 RIVALS_AT_ONCE = 2**13  # times the places compared with them: 32 per thread
+MEMBERS_AT_ONCE = 8  # classes of a bundle: what text has at most
 DEPENDENTS_AT_ONCE = 16
 PLACES_AT_ONCE = 16
 
@@ -98,7 +101,7 @@ class DeviceConstraint:
         self.confidence_of_place = torch.zeros(num_places, device=store.device)
         self._choice, self._source = ints(num_places), ints(num_places)
         self._flags, self._chosen = ints(num_places), ints(num_places)
-        self._vectors = self._weights = self.confidence_of_place[:0]
+        self._scratch: dict[str, Tensor] = {}
         self.lay_out()
 
     def seat(self, canvas: int, scaffold: Scaffold, start: int) -> None:
@@ -127,12 +130,8 @@ class DeviceConstraint:
             num_seats=len(self.num_masked),
         )
         has_moved = self._lists.upload(layout.lists)
-        if layout.num_vectors > len(self._vectors):
-            self._vectors = self._scratch(layout.num_vectors)
-            has_moved = True
-        if layout.num_weights > len(self._weights):
-            self._weights = self._scratch(layout.num_weights)
-            has_moved = True
+        for name, size in zip(("vectors", "sums", "weights"), layout.scratch, strict=True):
+            has_moved |= self._reserve(name, size)
         self.version += has_moved
         self._launches = layout.launches
         self._choice.masked_fill_(self._lists["is_fresh_place"][: len(self._choice)] > 0, UNDECIDED)
@@ -141,8 +140,18 @@ class DeviceConstraint:
         )
         self._fresh.clear()
 
-    def _scratch(self, size: int) -> Tensor:
-        return torch.empty(size_class(size), dtype=torch.float32, device=self._store.device)
+    def _reserve(self, name: str, size: int) -> bool:
+        """Make scratch at least so large; whether it has moved."""
+        if name in self._scratch and size <= len(self._scratch[name]):
+            return False
+        room = size_class(size)
+        self._scratch[name] = torch.empty(room, device=self._store.device)
+        if name == "sums":
+            self._scratch["bests"] = torch.empty(room, device=self._store.device)
+            self._scratch["best_class"] = torch.empty(
+                room, dtype=torch.int32, device=self._store.device
+            )
+        return True
 
     @property
     def table_of_place(self) -> Tensor:
@@ -198,10 +207,11 @@ class DeviceConstraint:
         row_of_place: Tensor,
         tokens: Tensor,
     ) -> None:
-        sizes = AUTOMATA[group]
-        propose_slots_kernel[(launch.num_programs,)](
+        sizes, positions = AUTOMATA[group], self._launches[POSITIONS + group]
+        bundle_kernel[(positions.num_programs,)](
             self._lists["slots"],
             self._lists["ranges"],
+            self._lists["positions"],
             self._tables.data,
             self._store.token_class,
             self._choice,
@@ -213,16 +223,48 @@ class DeviceConstraint:
             self.confidence_of_place,
             self._flags,
             self._source,
-            self._vectors,
-            self._weights,
+            self._scratch["sums"],
+            self._scratch["bests"],
+            self._scratch["best_class"],
             reduction.score.stride(0),
             self._store.token_class.stride(0),
             self._mask,
+            GROUP=POSITIONS + group,
+            PLACES=positions.places,
+            BUNDLES=sizes.bundles,
+            MEMBERS_AT_ONCE=MEMBERS_AT_ONCE,
+            num_warps=max(1, sizes.bundles // 32),
+        )
+        sweep_kernel[(launch.num_programs, 2)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._tables.data,
+            self._flags,
+            self._scratch["sums"],
+            self._scratch["vectors"],
             GROUP=group,
             STATES=sizes.states,
-            CLASSES=sizes.classes,
-            EDGES=sizes.edges,
+            LINKS=sizes.links,
             PLACES=launch.places,
+            DENSE=sizes.is_dense,
+            num_warps=sizes.num_warps,
+        )
+        weigh_kernel[(positions.num_programs,)](
+            self._lists["slots"],
+            self._lists["ranges"],
+            self._lists["positions"],
+            self._tables.data,
+            reduction.score,
+            reduction.row_lse,
+            self.confidence_of_place,
+            self._flags,
+            self._source,
+            self._scratch["vectors"],
+            self._scratch["weights"],
+            reduction.score.stride(0),
+            GROUP=POSITIONS + group,
+            STATES=sizes.states,
+            CLASSES=sizes.classes,
             num_warps=sizes.num_warps,
         )
 
@@ -254,8 +296,10 @@ class DeviceConstraint:
             self._lists["canvases"],
             self._lists["ranges"],
             self._lists["places"],
+            self._lists["first_of_place"],
             tokens,
             self.confidence_of_place,
+            self._flags,
             self._chosen,
             self._step_of_canvas,
             self._parameters,
@@ -282,20 +326,21 @@ class DeviceConstraint:
             self._tables.data,
             tokens,
             confidence,
-            reduction.score,
             reduction.token,
-            reduction.row_lse,
             self._chosen,
             self._flags,
             self._source,
-            self._vectors.view(torch.int32),
-            self._weights,
+            self._scratch["bests"],
+            self._scratch["best_class"],
+            self._scratch["vectors"].view(torch.int32),
+            self._scratch["weights"],
             reduction.score.stride(0),
             self._pad,
             GROUP=group,
             STATES=sizes.states,
-            CLASSES=sizes.classes,
+            LINKS=sizes.links,
             PLACES=launch.places,
+            DENSE=sizes.is_dense,
             num_warps=sizes.num_warps,
         )
 

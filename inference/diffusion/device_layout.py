@@ -17,6 +17,9 @@ from inference.diffusion.table_store import size_class
 CANVASES = CHOICES + 1
 """The group of programs that take a canvas each; the groups before it take a slot each."""
 
+POSITIONS = CANVASES + 1
+"""The first of the groups that take a position each, one per group of slots with automata."""
+
 FEWEST_PLACES = 16
 
 
@@ -41,19 +44,18 @@ class Layout:
     """A layout.
 
     Attributes:
-        lists: integers by name. `ranges`: first record and number of records per group. `slots`, `canvases`: records.
+        lists: integers by name. `ranges`: first record and number of records per group. `slots`, `canvases`: records;
+            `positions`: slot and position in it.
             `dependents`: slots that depend on others, `places`: places of slots, both canvas by canvas.
-            `table_of_place`: per place of the token buffer. `is_fresh_seat`, `is_fresh_place`: 1 for those of canvases
-            that are new.
+            `table_of_place`, `first_of_place`: per place of the token buffer, the latter of its slot. `is_fresh_seat`,
+            `is_fresh_place`: 1 for those of canvases that are new.
         launches: per group that has records.
-        num_vectors: size of the scratch for weights of states.
-        num_weights: size of the scratch for weights of classes.
+        scratch: sizes of what `Field.VECTORS`, `SUMS` and `WEIGHTS` are offsets in.
     """
 
     lists: dict[str, NDArray[np.int64]]
     launches: dict[int, Launch]
-    num_vectors: int
-    num_weights: int
+    scratch: tuple[int, ...]
 
 
 def lay_out(
@@ -63,47 +65,74 @@ def lay_out(
     none = np.zeros((0, len(Field)), dtype=np.int64)
     slots = np.concatenate([none, *(seat.records.seated(seat.start) for seat in seats.values())])
     group = np.concatenate([none[:, 0], *(seat.records.group for seat in seats.values())])
-    places = [seat.records.places + seat.start for seat in seats.values()]
-    num_vectors = _to_offsets(slots[:, Field.VECTORS])
-    num_weights = _to_offsets(slots[:, Field.WEIGHTS])
-    table = np.zeros(num_places, dtype=np.int64)
-    table[np.concatenate([none[:, 0], *places])] = np.repeat(
-        slots[:, Field.TABLE], slots[:, Field.LENGTH]
+    length = slots[:, Field.LENGTH]
+    scratch = tuple(
+        _to_offsets(slots[:, field]) for field in (Field.VECTORS, Field.SUMS, Field.WEIGHTS)
     )
-    is_fresh_seat, is_fresh_place = (
-        np.zeros(size, dtype=np.int64) for size in (num_seats, num_places)
-    )
-    for number in fresh:
-        is_fresh_seat[number] = 1
-        is_fresh_place[seats[number].records.places + seats[number].start] = 1
     order = np.argsort(group, kind="stable")
     number_of_slot = np.empty_like(order)
     number_of_slot[order] = np.arange(len(order))
-    counts = np.append(np.bincount(group, minlength=CANVASES), len(seats))
-    firsts = np.append(np.cumsum(counts[:-1]) - counts[:-1], 0)
     canvases, dependents = _canvases(seats, number_of_slot, slots[:, Field.PARENT])
-    longest = np.zeros(len(counts), dtype=np.int64)
-    np.maximum.at(longest, group, slots[:, Field.LENGTH])
-    longest[CANVASES] = max(map(len, places), default=0)
+
+    counts = np.zeros(POSITIONS + CHOICES, dtype=np.int64)
+    counts[:CANVASES] = np.bincount(group, minlength=CANVASES)
+    counts[CANVASES] = len(seats)
+    np.add.at(counts, POSITIONS + group[group < CHOICES], length[group < CHOICES])
+    most_places = np.zeros_like(counts)
+    np.maximum.at(most_places, group, length)
+    most_places[CANVASES] = canvases[:, CanvasField.NUM_PLACES].max(initial=0)
+    most_places[POSITIONS:] = most_places[:CHOICES]
+    firsts = np.zeros_like(counts)
+    for groups in (slice(0, CANVASES), slice(POSITIONS, None)):
+        firsts[groups] = np.cumsum(counts[groups]) - counts[groups]
     return Layout(
         lists={
             "ranges": np.stack([firsts, counts], 1),
             "slots": slots[order],
+            "positions": _positions(np.where(group < CHOICES, length, 0)[order]),
             "canvases": canvases,
             "dependents": dependents,
-            "places": np.concatenate([none[:, 0], *places]),
-            "table_of_place": table,
-            "is_fresh_seat": is_fresh_seat,
-            "is_fresh_place": is_fresh_place,
+            **_by_place(seats, slots, num_places),
+            **_freshness(seats, fresh, num_places=num_places, num_seats=num_seats),
         },
         launches={
-            number: Launch(size_class(count), _holding(longest[number]))
-            for number, count in enumerate(counts.tolist())
+            number: Launch(size_class(int(count)), _holding(int(places)))
+            for number, (count, places) in enumerate(zip(counts, most_places, strict=True))
             if count
         },
-        num_vectors=num_vectors,
-        num_weights=num_weights,
+        scratch=scratch,
     )
+
+
+def _positions(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Slot and position in the slot, of all positions: `[num_positions, 2]`."""
+    slot = np.repeat(np.arange(len(lengths)), lengths)
+    first = np.repeat(np.cumsum(lengths) - lengths, lengths)
+    return np.stack([slot, np.arange(len(slot)) - first], 1)
+
+
+def _by_place(
+    seats: Mapping[int, Seat], slots: NDArray[np.int64], num_places: int
+) -> dict[str, NDArray[np.int64]]:
+    """The lists of places, and those that say something of every place of the token buffer."""
+    places = [seat.records.places + seat.start for seat in seats.values()]
+    of_slots = np.concatenate([np.zeros(0, dtype=np.int64), *places])
+    table, first = np.zeros(num_places, dtype=np.int64), np.zeros(num_places, dtype=np.int64)
+    table[of_slots] = np.repeat(slots[:, Field.TABLE], slots[:, Field.LENGTH])
+    first[of_slots] = np.repeat(slots[:, Field.FIRST], slots[:, Field.LENGTH])
+    return {"places": of_slots, "table_of_place": table, "first_of_place": first}
+
+
+def _freshness(
+    seats: Mapping[int, Seat], fresh: Set[int], *, num_places: int, num_seats: int
+) -> dict[str, NDArray[np.int64]]:
+    """Which seats and places are those of canvases that are new."""
+    is_fresh_seat = np.zeros(num_seats, dtype=np.int64)
+    is_fresh_place = np.zeros(num_places, dtype=np.int64)
+    for number in fresh:
+        is_fresh_seat[number] = 1
+        is_fresh_place[seats[number].records.places + seats[number].start] = 1
+    return {"is_fresh_seat": is_fresh_seat, "is_fresh_place": is_fresh_place}
 
 
 def _canvases(
@@ -134,4 +163,4 @@ def _to_offsets(sizes: NDArray[np.int64]) -> int:
 
 
 def _holding(count: int) -> int:
-    return max(FEWEST_PLACES, triton.next_power_of_2(int(count)))
+    return max(FEWEST_PLACES, int(triton.next_power_of_2(count)))

@@ -17,7 +17,9 @@ from inference.diffusion.kernels.naive import Rule
 from inference.diffusion.kernels.slot_records import (
     CLOSED,
     DEPTH,
+    ENDS,
     FIRST,
+    FORCED,
     IS_FINITE,
     LENGTH,
     PARENT,
@@ -53,12 +55,11 @@ QUOTA = tl.constexpr(int(Rule.QUOTA))
 
 
 @triton.jit
-def _confidence(p_confidence, p_tokens, p_places, i_place, num_places, mask_token):
-    """Places, whether each is masked, and its confidence; 0 where nothing can be committed."""
-    m_place = i_place < num_places
-    place = tl.load(p_places + i_place, mask=m_place, other=0)
-    is_masked = m_place & (tl.load(p_tokens + place, mask=m_place, other=0) == mask_token)
-    return place, is_masked, tl.load(p_confidence + place, mask=is_masked, other=0.0)
+def _least_so_far(least, is_first, confidence, is_later_first):
+    """Of two stretches of places: the least confidence since the last slot began, and whether one began."""
+    return tl.where(
+        is_later_first > 0, confidence, tl.minimum(least, confidence)
+    ), is_first | is_later_first
 
 
 @triton.jit
@@ -66,8 +67,10 @@ def choose_kernel(
     p_canvases,
     p_ranges,
     p_places,
+    p_first_of_place,
     p_tokens,
     p_confidence,
+    p_flags,
     p_chosen,
     p_step,
     p_parameter,
@@ -79,8 +82,9 @@ def choose_kernel(
 ):
     """Mark the places that the rule chooses, at least one of a canvas that has any; count its steps.
 
-    The parameters are the rule's own, and the number of steps over which a quota is spread; 0 for a fixed one. `ROWS`
-    holds the places of any canvas.
+    Before that a PAD is made no surer than the least sure place before it in its slot: the text can end there only once
+    all before is said. The parameters are the rule's own, and the number of steps over which a quota is spread; 0 for a
+    fixed one. `ROWS` holds the places of any canvas.
     """
     i_canvas = tl.program_id(0)
     if i_canvas >= tl.load(p_ranges + 2 * GROUP + 1):
@@ -89,10 +93,18 @@ def choose_kernel(
     p_own = p_places + tl.load(p_canvas + PLACES_OF)
     num_places = tl.load(p_canvas + NUM_PLACES)
     i_place = tl.arange(0, ROWS)
-    place, is_masked, confidence = _confidence(
-        p_confidence, p_tokens, p_own, i_place, num_places, mask_token
-    )
+    m_place = i_place < num_places
+    place = tl.load(p_own + i_place, mask=m_place, other=0)
+    is_masked = m_place & (tl.load(p_tokens + place, mask=m_place, other=0) == mask_token)
+    confidence = tl.load(p_confidence + place, mask=is_masked, other=0.0)
     may = confidence > 0
+    flags = tl.load(p_flags + place, mask=may, other=0)
+    is_first = m_place & (tl.load(p_first_of_place + place, mask=m_place, other=-1) == place)
+    sure = tl.where(may, confidence, 1.0)
+    least, _ = tl.associative_scan((sure, is_first.to(tl.int32)), 0, _least_so_far)
+    ends = ((flags & ENDS) > 0) & ((flags & FORCED) == 0)
+    confidence = tl.where(ends, least, confidence)
+    tl.store(p_confidence + place, confidence, mask=m_place)
     parameter = tl.load(p_parameter)
     p_own_step = p_step + tl.load(p_canvas + SEAT)
     step = tl.load(p_own_step)
@@ -101,12 +113,13 @@ def choose_kernel(
         first = tl.min(tl.where(confidence == best, i_place, ROWS), 0)
         is_chosen = may & ((confidence >= parameter) | (i_place == first))
     else:
+        tl.debug_barrier()
         rank = tl.zeros([ROWS], tl.int32)
         for o_rival in range(0, num_places, RIVALS):
             i_rival = o_rival + tl.arange(0, RIVALS)
-            _, _, rival = _confidence(
-                p_confidence, p_tokens, p_own, i_rival, num_places, mask_token
-            )
+            m_rival = i_rival < num_places
+            rival_place = tl.load(p_own + i_rival, mask=m_rival, other=0)
+            rival = tl.load(p_confidence + rival_place, mask=m_rival, other=0.0)
             is_ahead = rival[None, :] > confidence[:, None]
             is_equal = rival[None, :] == confidence[:, None]
             is_ahead |= is_equal & (i_rival[None, :] < i_place[:, None])

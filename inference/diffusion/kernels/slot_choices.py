@@ -12,18 +12,19 @@ import triton
 import triton.language as tl
 
 from inference.diffusion.kernels.slot_records import (
-    ARRIVALS,
+    CHOICE_CLASSES,
+    CHOICE_TOKENS,
     FIRST,
     FORCED,
     LEAST,
     LENGTH,
     NEVER,
-    NUM_STATES,
+    NUM_ALLOWED,
     OPEN,
-    TRANSITIONS,
     find_record,
     log_probability,
     parent_opens,
+    unfold,
 )
 
 
@@ -68,8 +69,8 @@ def propose_choices_kernel(
         tl.store(p_flags + first + o_place, tl.zeros([PLACES], tl.int32), mask=m_place)
         return
 
-    num_choices = tl.load(p_slot + NUM_STATES)
-    p_classes = p_tables + tl.load(p_slot + TRANSITIONS)
+    num_choices = tl.load(p_slot + NUM_ALLOWED)
+    p_classes = p_tables + tl.load(p_slot + CHOICE_CLASSES)
     top = tl.full([CHOICES], NEVER, tl.float32)
     total = tl.zeros([CHOICES], tl.float32)
     best = tl.zeros([CHOICES], tl.int32)
@@ -92,7 +93,7 @@ def propose_choices_kernel(
         top = higher
     highest = tl.max(top, 0)
     value = tl.min(tl.where(top == highest, best, num_choices), 0)
-    log_total = highest + tl.log(tl.sum(total * tl.exp(top - highest), 0))
+    log_total = unfold(highest, tl.sum(total * tl.exp(top - highest), 0))
     confidence = tl.minimum(tl.maximum(tl.exp(highest - log_total), LEAST), 1.0)
     flags = tl.where(num_choices == 1, FORCED, 0) + OPEN
     tl.store(p_confidence + first + o_place, tl.where(is_open, confidence, 0.0), mask=m_place)
@@ -130,7 +131,7 @@ def commit_choices_kernel(
     if tl.sum(is_chosen.to(tl.int32), 0) == 0:
         return
     value = tl.load(p_source + first)
-    p_choice_token = p_tables + tl.load(p_slot + ARRIVALS) + value * length
+    p_choice_token = p_tables + tl.load(p_slot + CHOICE_TOKENS) + value * length
     token = tl.load(p_choice_token + o_place, mask=is_open, other=0)
     confidence = tl.load(p_confidence + first + o_place, mask=is_open, other=0.0)
     tl.store(p_tokens + first + o_place, token, mask=is_open)

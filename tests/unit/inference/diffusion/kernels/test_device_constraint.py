@@ -282,7 +282,7 @@ def assert_filled(twins, start):
 
 @pytest.mark.parametrize(
     ("num_states", "num_classes", "length"),
-    [(4, 3, 3), (5, 33, 5), (16, 31, 7), (17, 70, 4), (64, 256, 3), (67, 16, 4), (300, 9, 3)],
+    [(4, 3, 3), (5, 33, 5), (16, 31, 7), (17, 70, 4), (64, 256, 2), (67, 16, 3), (300, 9, 2)],
 )
 def test_automata_of_any_size(tokenizer, device, num_states, num_classes, length):
     dice = np.random.default_rng(num_states)
@@ -303,7 +303,7 @@ def test_slots_of_unequal_length(tokenizer, device):
     specials = tokenizer.pad_token_id, tokenizer.mask_token_id
     table = random_automaton(dice, 6, 9, len(tokenizer.token_bytes), specials)
     twins = Twins(tokenizer, Quota(80), device)
-    twins.seat(s0=(canvas_of([table] * 3, [70, 1, 17], tokenizer), 20))
+    twins.seat(s0=(canvas_of([table] * 3, [66, 1, 5], tokenizer), 20))
     while twins.is_masked.any():
         twins.step(sharpness=0.7)
     assert_filled(twins, 20)
