@@ -9,18 +9,19 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-BLOCK = 2048  # 16 bytes for each of 256 threads, from both halves
+BLOCK = 2048  # columns of a program: 16 bytes for each of 256 threads, from both halves
 
 
-@triton.jit(do_not_specialize=["num_out"])
-def gate_kernel(p_hidden, p_out, num_out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
-    """See `naive.gate`."""
-    o_out = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    m_out = o_out < num_out
-    o_first = o_out + o_out // WIDTH * WIDTH
-    first = tl.load(p_hidden + o_first, mask=m_out, other=0.0).to(tl.float32)
-    second = tl.load(p_hidden + o_first + WIDTH, mask=m_out, other=0.0).to(tl.float32)
-    tl.store(p_out + o_out, first * tl.sigmoid(first) * second, mask=m_out)
+@triton.jit
+def gate_kernel(p_hidden, p_out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
+    """See `naive.gate`: one program per row and block of columns."""
+    i_row = tl.program_id(0).to(tl.int64)
+    i_column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    m_column = i_column < WIDTH
+    p_first = p_hidden + i_row * (2 * WIDTH) + i_column
+    first = tl.load(p_first, mask=m_column, other=0.0).to(tl.float32)
+    second = tl.load(p_first + WIDTH, mask=m_column, other=0.0).to(tl.float32)
+    tl.store(p_out + i_row * WIDTH + i_column, first * tl.sigmoid(first) * second, mask=m_column)
 
 
 def gate(hidden: Tensor) -> Tensor:
@@ -28,7 +29,7 @@ def gate(hidden: Tensor) -> Tensor:
     num_rows, width = hidden.shape[0], hidden.shape[1] // 2
     assert hidden.is_contiguous()
     out = torch.empty(num_rows, width, dtype=hidden.dtype, device=hidden.device)
-    gate_kernel[triton.cdiv(out.numel(), BLOCK),](
-        hidden, out, out.numel(), WIDTH=width, BLOCK=BLOCK, num_warps=8
+    gate_kernel[num_rows, triton.cdiv(width, BLOCK)](
+        hidden, out, WIDTH=width, BLOCK=BLOCK, num_warps=8
     )
     return out
