@@ -55,12 +55,14 @@ class CanvasRecords:
         slots: `[num_slots, len(Field)]` int64, in document order; offsets of scratch are sizes here.
         group: `[num_slots]`, of AUTOMATA, or CHOICES.
         places: the places of all slots, ascending.
-        deepest: longest chain of slots that depend on each other.
+        num_dependents: slots that depend on another.
+        deepest: longest chain of those.
     """
 
     slots: NDArray[np.int64]
     group: NDArray[np.int64]
     places: NDArray[np.int64]
+    num_dependents: int
     deepest: int
 
     def seated(self, start: int) -> NDArray[np.int64]:
@@ -95,7 +97,13 @@ def canvas_records(scaffold: Scaffold, tables: DeviceTables, store: TableStore) 
             record[Field.SUMS] = num_tokens * record[Field.NUM_BUNDLES]
             record[Field.WEIGHTS] = num_tokens * record[Field.NUM_CLASSES]
         slots[number] = record
-    return CanvasRecords(slots, group, _places(placed), max((s.depth for s in placed), default=0))
+    return CanvasRecords(
+        slots,
+        group,
+        _places(placed),
+        num_dependents=sum(slot.parent >= 0 for slot in placed),
+        deepest=max((slot.depth for slot in placed), default=0),
+    )
 
 
 def automaton_group(num_states: int) -> int:

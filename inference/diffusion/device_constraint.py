@@ -90,6 +90,7 @@ class DeviceConstraint:
         self._seats: dict[int, Seat] = {}
         self._fresh: set[int] = set()
         self._launches: dict[int, Launch] = {}
+        self._where_tables_are = (0, 0)
         self.version = 0
 
         def ints(size: int) -> Tensor:
@@ -110,10 +111,9 @@ class DeviceConstraint:
         assert canvas < len(self.num_masked)
         tables = [span.table for span in scaffold.spans]
         self._store.add(tables)
-        if self._tables.add(tables):
-            self.version += 1
+        self._tables.add(tables)
         records = canvas_records(scaffold, self._tables, self._store)
-        self._seats[canvas] = Seat(records, start)
+        self._seats[canvas] = Seat.at(records, start)
         self._fresh.add(canvas)
 
     def vacate(self, canvas: int) -> None:
@@ -130,6 +130,9 @@ class DeviceConstraint:
             num_seats=len(self.num_masked),
         )
         has_moved = self._lists.upload(layout.lists)
+        tables = (self._tables.data.data_ptr(), self._store.token_class.data_ptr())
+        has_moved |= tables != self._where_tables_are
+        self._where_tables_are = tables
         for name, size in zip(("vectors", "sums", "weights"), layout.scratch, strict=True):
             has_moved |= self._reserve(name, size)
         self.version += has_moved
@@ -141,10 +144,10 @@ class DeviceConstraint:
         self._fresh.clear()
 
     def _reserve(self, name: str, size: int) -> bool:
-        """Make scratch at least so large; whether it has moved."""
+        """Make scratch at least so large, and with room to grow; whether it has moved."""
         if name in self._scratch and size <= len(self._scratch[name]):
             return False
-        room = size_class(size)
+        room = size_class(2 * size)
         self._scratch[name] = torch.empty(room, device=self._store.device)
         if name == "sums":
             self._scratch["bests"] = torch.empty(room, device=self._store.device)

@@ -25,10 +25,16 @@ FEWEST_PLACES = 16
 
 @dataclass(frozen=True, slots=True)
 class Seat:
-    """A canvas from place `start` of the token buffer."""
+    """A canvas from place `start` of the token buffer; its records and places moved there."""
 
     records: CanvasRecords
-    start: int
+    slots: NDArray[np.int64]
+    places: NDArray[np.int64]
+
+    @classmethod
+    def at(cls, records: CanvasRecords, start: int) -> Seat:
+        """The canvas of `records` at place `start`."""
+        return cls(records, records.seated(start), records.places + start)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +69,7 @@ def lay_out(
 ) -> Layout:
     """Lay out the canvases of `seats`, by seat number; those in `fresh` are new."""
     none = np.zeros((0, len(Field)), dtype=np.int64)
-    slots = np.concatenate([none, *(seat.records.seated(seat.start) for seat in seats.values())])
+    slots = np.concatenate([none, *(seat.slots for seat in seats.values())])
     group = np.concatenate([none[:, 0], *(seat.records.group for seat in seats.values())])
     length = slots[:, Field.LENGTH]
     scratch = tuple(
@@ -115,8 +121,9 @@ def _by_place(
     seats: Mapping[int, Seat], slots: NDArray[np.int64], num_places: int
 ) -> dict[str, NDArray[np.int64]]:
     """The lists of places, and those that say something of every place of the token buffer."""
-    places = [seat.records.places + seat.start for seat in seats.values()]
-    of_slots = np.concatenate([np.zeros(0, dtype=np.int64), *places])
+    of_slots = np.concatenate(
+        [np.zeros(0, dtype=np.int64), *(seat.places for seat in seats.values())]
+    )
     table, first = np.zeros(num_places, dtype=np.int64), np.zeros(num_places, dtype=np.int64)
     table[of_slots] = np.repeat(slots[:, Field.TABLE], slots[:, Field.LENGTH])
     first[of_slots] = np.repeat(slots[:, Field.FIRST], slots[:, Field.LENGTH])
@@ -131,7 +138,7 @@ def _freshness(
     is_fresh_place = np.zeros(num_places, dtype=np.int64)
     for number in fresh:
         is_fresh_seat[number] = 1
-        is_fresh_place[seats[number].records.places + seats[number].start] = 1
+        is_fresh_place[seats[number].places] = 1
     return {"is_fresh_seat": is_fresh_seat, "is_fresh_place": is_fresh_place}
 
 
@@ -143,15 +150,14 @@ def _canvases(
     first_place = first_dependent = 0
     for row, (number, seat) in zip(canvases, seats.items(), strict=True):
         records = seat.records
-        num_dependents = int((records.slots[:, Field.PARENT] >= 0).sum())
         row[CanvasField.SEAT] = number
         row[CanvasField.PLACES] = first_place
         row[CanvasField.NUM_PLACES] = len(records.places)
         row[CanvasField.DEPENDENTS] = first_dependent
-        row[CanvasField.NUM_DEPENDENTS] = num_dependents
+        row[CanvasField.NUM_DEPENDENTS] = records.num_dependents
         row[CanvasField.DEEPEST] = records.deepest
         first_place += len(records.places)
-        first_dependent += num_dependents
+        first_dependent += records.num_dependents
     return canvases, number_of_slot[parent >= 0]
 
 

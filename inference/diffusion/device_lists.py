@@ -11,6 +11,8 @@ from torch import Tensor
 
 from inference.diffusion.table_store import size_class
 
+ALIGNMENT = 4  # numbers: kernels are compiled once for addresses that are multiples of 16 bytes, once for others
+
 
 class DeviceLists:
     """Named int32 lists in one device buffer. What lies behind the end of a list is left over and not to be read."""
@@ -21,14 +23,14 @@ class DeviceLists:
         self._buffer = torch.empty(0, dtype=torch.int32, device=device)
 
     def upload(self, lists: Mapping[str, NDArray[np.integer]]) -> bool:
-        """Send the lists, each time of the same names; whether they had to move to a larger buffer.
+        """Send the lists, each time of the same names; whether they had to move to a buffer twice as large.
 
         Nothing waits for the device: the copy is made from pinned memory, in the order of the current stream.
         """
         moves = any(values.size > self._capacity.get(name, 0) for name, values in lists.items())
         if moves:
             self._capacity = {
-                name: max(self._capacity.get(name, 0), size_class(values.size))
+                name: max(self._capacity.get(name, 0), ALIGNMENT * size_class(values.size // 2))
                 for name, values in lists.items()
             }
             total = sum(self._capacity.values())

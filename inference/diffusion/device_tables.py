@@ -27,20 +27,18 @@ class DeviceTables:
         self._pieces: list[NDArray[np.int32]] = []
         self._size = 1
 
-    def add(self, tables: Sequence[SlotTable]) -> bool:
-        """Append those that are new; whether there were any, and `data` has a new address."""
+    def add(self, tables: Sequence[SlotTable]) -> None:
+        """Append those that are new; if there are any, `data` has a new address."""
         for table in tables:
             if table not in self._records:
                 if isinstance(table, ChoiceTable):
                     self._add_choices(table)
                 else:
                     self._add_automaton(table)
-        if not self._pieces:
-            return False
-        new = torch.from_numpy(np.concatenate(self._pieces)).to(self.data.device)
-        self.data = torch.cat([self.data, new])
-        self._pieces.clear()
-        return True
+        if self._pieces:
+            new = torch.from_numpy(np.concatenate(self._pieces)).to(self.data.device)
+            self.data = torch.cat([self.data, new])
+            self._pieces.clear()
 
     def record(self, table: SlotTable) -> NDArray[np.int64]:
         """A slot's record `[len(Field)]` with what the kernels need to know of its table."""
