@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,7 @@ from inference.diffusion import BranchResult, DiffusionEngine
 from inference.diffusion.checkpoint import load_model, resolve_checkpoint
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.prompt import build_prompt
-from inference.diffusion.reference import decode_canvases
+from inference.diffusion.reference import DecodedCanvas, decode_canvases
 from inference.diffusion.request import BranchSpec, CallRequest
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
@@ -74,6 +75,15 @@ def _answer(result: BranchResult) -> Answer:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class PlainCanvas:
+    """A canvas as the plain decoder left it."""
+
+    call_id: str
+    scaffold: Scaffold
+    canvas: DecodedCanvas
+
+
 class ReferenceDecoder:
     """The plain decoder in float32, with slots that may hold any text: what a checkpoint can do without the engine."""
 
@@ -97,6 +107,15 @@ class ReferenceDecoder:
         return partial(self._decode, ONE_BY_ONE if threshold is None else threshold)
 
     def _decode(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[Answer]:
+        for plain in self.canvases(threshold, requests):
+            num_tokens = len(plain.scaffold.slot_positions())
+            value = _value(plain.scaffold, plain.canvas.tokens)
+            yield Answer(
+                plain.call_id, plain.scaffold.name, value, plain.canvas.num_steps, num_tokens
+            )
+
+    def canvases(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[PlainCanvas]:
+        """The finished canvases of all calls, in any order; all calls ask for the same records."""
         # Neighbours in length share a batch, or short calls would pay for the padding of long ones.
         ordered = sorted(requests, key=lambda request: sum(map(len, request.turns)))
         for start in range(0, len(ordered), self._batch):
@@ -106,7 +125,7 @@ class ReferenceDecoder:
 
     def _decode_branch(
         self, threshold: float, batch: Sequence[CallRequest], branch: BranchSpec
-    ) -> Iterator[Answer]:
+    ) -> Iterator[PlainCanvas]:
         scaffold = compile_scaffold(
             branch.schema,
             self._tokenizer,
@@ -127,10 +146,8 @@ class ReferenceDecoder:
             threshold=threshold,
             dtype=torch.float32,
         )
-        num_tokens = len(scaffold.slot_positions())
         for request, canvas in zip(batch, canvases, strict=True):
-            value = _value(scaffold, canvas.tokens)
-            yield Answer(request.call_id, branch.name, value, canvas.num_steps, num_tokens)
+            yield PlainCanvas(request.call_id, scaffold, canvas)
 
 
 def _value(scaffold: Scaffold, tokens: Sequence[int]) -> dict[str, object] | None:
