@@ -45,6 +45,7 @@ def analyzer(database: Database, settings: Settings) -> Analyzer:
             device=settings.dllm_device,
             threshold=settings.commit_threshold,
             max_batch_tokens=settings.max_batch_tokens,
+            prompt_cache=settings.prompt_cache,
         )
     except (CheckpointError, ConfigError, TokenizerError) as error:
         raise ModelUnavailableError(

@@ -72,11 +72,16 @@ class Settings(BaseSettings):
     commit_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
         default=0.9, description="A position is committed when its confidence exceeds this."
     )
+    prompt_cache: Literal["frozen", "refresh", "off"] = Field(
+        default="frozen",
+        description="Whether the prompt is encoded once, every 8 steps, or in every step.",
+    )
     max_batch_calls: Annotated[int, Field(ge=1)] = Field(
-        default=16, description="Calls that one analysis batch may hold."
+        default=16, description="Calls that an analysis worker claims at a time."
     )
     max_batch_tokens: Annotated[int, Field(ge=512)] = Field(
-        default=16_384, description="Prompt tokens that one analysis batch may hold."
+        default=16_384,
+        description="Tokens that the analysis model's cache holds; four times as many are claimed at a time.",
     )
 
     lease_seconds: Annotated[int, Field(ge=2)] = Field(

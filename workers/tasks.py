@@ -23,6 +23,8 @@ log = structlog.get_logger(__name__)
 EXPIRES_AT_START_S = 30
 # A job that failed waits 15 s at the default lease of 120 s, and twice as long after every further failure.
 BACKOFFS_PER_LEASE = 8
+# The engine lets a call in as soon as another one leaves; it can do so while more are claimed than its cache holds.
+CACHES_PER_CLAIM = 4
 
 
 @cache
@@ -92,7 +94,10 @@ def analyze() -> None:
         database(),
         "analyze",
         analyzer(database(), settings()).work,
-        claim=Claim(limit=settings().max_batch_calls, token_budget=settings().max_batch_tokens),
+        claim=Claim(
+            limit=settings().max_batch_calls,
+            token_budget=CACHES_PER_CLAIM * settings().max_batch_tokens,
+        ),
         policy=policy(),
         seconds=DRAIN_SECONDS,
     )

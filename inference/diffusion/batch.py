@@ -13,22 +13,24 @@ from inference.diffusion.scheduler import Demand
 
 @dataclass(frozen=True, slots=True)
 class WaitingCall:
-    """A call before its admission."""
+    """A call before its admission. `shares_prompt`: its branches share the keys and values of one prompt."""
 
     request: CallRequest
     prompt: Prompt
     scaffolds: tuple[Scaffold, ...]
+    shares_prompt: bool
 
     @property
     def demand(self) -> Demand:
         """What of the engine's room it needs."""
         lengths = [scaffold.num_tokens for scaffold in self.scaffolds]
-        return Demand(len(self.prompt.token_ids), sum(lengths), len(lengths))
+        num_prompts = 1 if self.shares_prompt else len(lengths)
+        return Demand(num_prompts * len(self.prompt.token_ids), sum(lengths), len(lengths))
 
 
 @dataclass(slots=True, eq=False)
 class LiveCall:
-    """A call whose prompt is in the cache, with one branch per record."""
+    """A call in the cache, with one branch per record. `run` holds the prompt that its branches share, if they do."""
 
     call_id: str
     prompt: Prompt
@@ -43,8 +45,20 @@ class LiveCall:
 
 @dataclass(slots=True, eq=False)
 class Branch:
-    """One canvas that is being denoised."""
+    """One canvas that is being denoised. `own_prompt` lies in front of it in `run`, when the prompt is not shared."""
 
     call: LiveCall
     scaffold: Scaffold
     run: Run
+    own_prompt: tuple[int, ...] = ()
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """What lies in `run` at first."""
+        return self.own_prompt + self.scaffold.tokens
+
+    @property
+    def canvas(self) -> Run:
+        """The rows of the canvas alone."""
+        length = len(self.own_prompt)
+        return Run(self.run.start + length, self.run.length - length)

@@ -54,8 +54,10 @@ class DeviceRunner:
         max_canvases: int,
         pad_token_id: int,
         mask_token_id: int,
+        refresh_every: int | None,
         deterministic: bool,
     ) -> None:
+        self._refresh_every = refresh_every
         device = model.head_weight.device
         self._device, self._head_weight = device, model.head_weight
         self._trunk = PackedTrunk(model, num_rows, deterministic=deterministic)
@@ -93,12 +95,13 @@ class DeviceRunner:
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """See Runner."""
-        with record_function("prefill"):
-            self._prefill(calls)
+        if self._refresh_every is None:
+            with record_function("prefill"):
+                self._prefill(calls)
         for call in calls:
             for branch in call.branches:
                 number = self._free_seats.pop()
-                self._constraint.seat(number, branch.scaffold, branch.run.start)
+                self._constraint.seat(number, branch.scaffold, branch.canvas.start)
                 num_masked = sum(span.num_tokens for span in branch.scaffold.spans)
                 self._seats.append(Seat(branch, number, branch.run.length, num_masked))
         self._write_canvases(calls)
@@ -110,6 +113,7 @@ class DeviceRunner:
             return
         if not self._is_laid_out:
             self._lay_out()
+        self._refresh()
         size = StepSize.of(self._seats, may_capture=self._device.type == "cuda")
         key = (size, self._constraint.graph_key)
         self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
@@ -167,7 +171,7 @@ class DeviceRunner:
         rows = torch.stack(
             [
                 torch.cat([torch.arange(start, end) for start, end in spans]),
-                torch.tensor([token for branch in branches for token in branch.scaffold.tokens]),
+                torch.tensor([token for branch in branches for token in branch.tokens]),
                 torch.cat([torch.arange(b.run.length) + b.call.run.length for b in branches]),
             ]
         )
@@ -195,6 +199,20 @@ class DeviceRunner:
         self._is_laid_out = True
 
     # denoise
+
+    def _refresh(self) -> None:
+        """Open every position of the branches whose prompts are due to be encoded anew."""
+        if self._refresh_every is None:
+            return
+        due = [seat for seat in self._seats if seat.num_steps % self._refresh_every == 0]
+        for seat in due:
+            seat.num_open = seat.branch.run.length
+        for seat in self._seats:
+            seat.num_steps += 1
+        if due:
+            runs = [seat.branch.run for seat in due]
+            places = torch.cat([torch.arange(run.start, run.end) for run in runs])
+            self._canvases.is_open.index_fill_(0, self._to_device(places).long(), 1)
 
     def _step(self, size: StepSize) -> None:
         """Forward, constrained confidences, commits: nothing here waits for the device."""
@@ -271,7 +289,7 @@ class DeviceRunner:
         ]
 
     def _parts(self, seat: Seat) -> tuple[Tensor, ...]:
-        rows = slice(seat.branch.run.start, seat.branch.run.end)
+        rows = slice(seat.branch.canvas.start, seat.branch.canvas.end)
         canvases = self._canvases
         return canvases.tokens[rows], self._confidence[rows], canvases.commit_step[rows]
 

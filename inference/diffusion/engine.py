@@ -12,6 +12,7 @@ import json
 from collections import deque
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -27,6 +28,8 @@ from inference.diffusion.runner import FilledCanvas, Runner
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.scheduler import Room, admit
 from inference.diffusion.tokenizer import DiffusionTokenizer
+
+PromptCache = Literal["frozen", "refresh", "off"]
 
 # Prompt tokens encoded between two denoising steps: about the work of a step of 64 calls, so that none waits long.
 PREFILL_BUDGET = 8_192
@@ -48,6 +51,8 @@ class DiffusionEngine:
         rule: CommitRule | None = None,
         max_batch_tokens: int = 16_384,
         max_batch_calls: int = 64,
+        prompt_cache: PromptCache = "frozen",
+        refresh_every: int = 8,
         deterministic: bool = False,
         use_kernels: bool | None = None,
         weights_digest: str = "",
@@ -60,6 +65,11 @@ class DiffusionEngine:
             rule: which positions are committed in a step; threshold 0.9 if not given.
             max_batch_tokens: rows of the key-value cache, for prompts and canvases together.
             max_batch_calls: calls that are denoised together, with up to four records each; more records, fewer calls.
+            prompt_cache: "frozen": prompts are encoded once, without canvases in view, and shared by the records of a call.
+                Exact for checkpoints that were trained so (`aftercall_prompt_isolated` in their config), an approximation
+                for others. "refresh": every record has a prompt of its own, encoded anew with its canvas in view every
+                `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
+            refresh_every: steps.
             deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
                 tells. Only the kernels need it: plain PyTorch computes call by call.
             use_kernels: run the Triton kernels; if not given, on a GPU only.
@@ -70,6 +80,8 @@ class DiffusionEngine:
         self._num_rows = max_batch_tokens
         self._max_canvases = CANVASES_PER_CALL * max_batch_calls
         rule = rule or Threshold()
+        self._shares_prompt = prompt_cache == "frozen"
+        every = {"frozen": None, "refresh": refresh_every, "off": 1}[prompt_cache]
         self._runner: Runner
         # Imported where it is used: there is no Triton outside Linux, and reading kernels takes a second.
         if model.head_weight.is_cuda if use_kernels is None else use_kernels:
@@ -82,16 +94,21 @@ class DiffusionEngine:
                 max_canvases=self._max_canvases,
                 pad_token_id=tokenizer.pad_token_id,
                 mask_token_id=tokenizer.mask_token_id,
+                refresh_every=every,
                 deterministic=deterministic,
             )
         else:
             self._runner = PlainRunner(
-                model, rule, num_rows=max_batch_tokens, mask_token_id=tokenizer.mask_token_id
+                model,
+                rule,
+                num_rows=max_batch_tokens,
+                mask_token_id=tokenizer.mask_token_id,
+                refresh_every=every,
             )
         self._rows = RowAllocator(max_batch_tokens)
         self._waiting: deque[WaitingCall] = deque()
         self._live: list[LiveCall] = []
-        self.fingerprint = _fingerprint(weights_digest, rule)
+        self.fingerprint = _fingerprint(weights_digest, rule, every)
 
     @classmethod
     def load(
@@ -102,6 +119,7 @@ class DiffusionEngine:
         threshold: float = 0.9,
         max_batch_tokens: int = 16_384,
         max_batch_calls: int = 64,
+        prompt_cache: PromptCache = "frozen",
     ) -> DiffusionEngine:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError.
 
@@ -118,6 +136,7 @@ class DiffusionEngine:
             rule=Threshold(threshold),
             max_batch_tokens=max_batch_tokens,
             max_batch_calls=max_batch_calls,
+            prompt_cache=prompt_cache,
             weights_digest=_weights_digest(directory),
         )
 
@@ -145,7 +164,7 @@ class DiffusionEngine:
         prompt = build_prompt(
             self.tokenizer, request.turns, max_tokens=self._prompt_room(request, scaffolds)
         )
-        self._waiting.append(WaitingCall(request, prompt, scaffolds))
+        self._waiting.append(WaitingCall(request, prompt, scaffolds, self._shares_prompt))
 
     @torch.inference_mode()
     def step(self) -> list[BranchResult]:
@@ -176,6 +195,8 @@ class DiffusionEngine:
         """Tokens that the call's prompt may have."""
         lengths = [scaffold.num_tokens for scaffold in scaffolds]
         room = self._num_rows - sum(lengths)
+        if not self._shares_prompt:
+            room //= len(lengths)
         max_tokens = min(self._model.config.max_sequence_length - max(lengths), room)
         if max_tokens <= 0:
             raise CallTooLargeError(
@@ -206,7 +227,9 @@ class DiffusionEngine:
 
     def _place(self, waiting: WaitingCall) -> LiveCall | None:
         """The call with rows for its prompt and canvases; None when the free rows are too scattered."""
-        lengths = [len(waiting.prompt.token_ids), *(s.num_tokens for s in waiting.scaffolds)]
+        prompt = waiting.prompt.token_ids
+        shared, own = (prompt, ()) if waiting.shares_prompt else ((), prompt)
+        lengths = [len(shared), *(len(own) + s.num_tokens for s in waiting.scaffolds)]
         runs: list[Run] = []
         for length in lengths:
             run = self._rows.allocate(length)
@@ -217,7 +240,7 @@ class DiffusionEngine:
             runs.append(run)
         call = LiveCall(waiting.request.call_id, waiting.prompt, runs[0])
         for scaffold, run in zip(waiting.scaffolds, runs[1:], strict=True):
-            call.branches.append(Branch(call, scaffold, run))
+            call.branches.append(Branch(call, scaffold, run, own))
         return call
 
     # collect
@@ -271,6 +294,12 @@ def _weights_digest(directory: Path) -> str:
     return digest.hexdigest()
 
 
-def _fingerprint(weights_digest: str, rule: CommitRule) -> str:
-    parts = {"weights": weights_digest, "rule": repr(rule), "prompt": PROMPT_VERSION}
+def _fingerprint(weights_digest: str, rule: CommitRule, refresh_every: int | None) -> str:
+    parts: dict[str, object] = {
+        "weights": weights_digest,
+        "rule": repr(rule),
+        "prompt": PROMPT_VERSION,
+    }
+    if refresh_every is not None:
+        parts["refresh_every"] = refresh_every
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

@@ -33,7 +33,8 @@ class RowAllocator:
 
     def allocate(self, length: int) -> Run | None:
         """A run of `length` rows, or None when no free run is that long."""
-        assert length > 0
+        if not length:
+            return Run(0, 0)
         for i, run in enumerate(self._free):
             if run.length >= length:
                 rest = Run(run.start + length, run.length - length)
@@ -43,6 +44,8 @@ class RowAllocator:
 
     def free(self, run: Run) -> None:
         """Give back a run that `allocate` returned."""
+        if not run.length:
+            return
         i = bisect.bisect(self._free, run.start, key=lambda other: other.start)
         assert i == 0 or self._free[i - 1].end <= run.start, "rows freed twice"
         assert i == len(self._free) or run.end <= self._free[i].start, "rows freed twice"

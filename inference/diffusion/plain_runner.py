@@ -31,6 +31,7 @@ class _Cohort:
     state: ChoiceState
     places: Tensor  # [num_branches, longest canvas], `num_rows` beyond a canvas's end
     filled: set[int] = field(default_factory=set)
+    num_steps: int = 0
 
     @property
     def unfilled(self) -> Iterator[Branch]:
@@ -44,9 +45,15 @@ class PlainRunner:
     """See `Runner`. Buffers are indexed by cache row: a token lies where its keys and values do."""
 
     def __init__(
-        self, model: LladaModel, rule: CommitRule, *, num_rows: int, mask_token_id: int
+        self,
+        model: LladaModel,
+        rule: CommitRule,
+        *,
+        num_rows: int,
+        mask_token_id: int,
+        refresh_every: int | None,
     ) -> None:
-        self._model, self._rule = model, rule
+        self._model, self._rule, self._refresh_every = model, rule, refresh_every
         self._num_rows, self._mask_token_id = num_rows, mask_token_id
         self._device = model.head_weight.device
         self._cache = model.new_cache(num_rows)
@@ -60,21 +67,22 @@ class PlainRunner:
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """See Runner."""
-        self._prefill(calls)
+        if self._refresh_every is None:
+            self._prefill(calls)
         branches = [branch for call in calls for branch in call.branches]
         longest = max(branch.run.length for branch in branches)
         places = torch.full((len(branches), longest), self._num_rows, device=self._device)
         for row, branch in zip(places, branches, strict=True):
             run = self._range(branch.run)
             row[: branch.run.length] = run
-            self._tokens[run] = torch.tensor(branch.scaffold.tokens, device=self._device)
+            self._tokens[run] = torch.tensor(branch.tokens, device=self._device)
             self._positions[run] = run - branch.run.start + branch.call.run.length
             self._confidence[run] = 1.0
             self._commit_step[run] = 0
             self._is_open[run] = True
         constraint = ConstraintBatch(
             [branch.scaffold for branch in branches],
-            [branch.run.start for branch in branches],
+            [branch.canvas.start for branch in branches],
             self._num_rows,
             self._tables,
         )
@@ -83,6 +91,7 @@ class PlainRunner:
 
     def denoise(self) -> None:
         """See Runner."""
+        self._refresh()
         hidden, place = self._forward()
         first = 0
         for cohort in self._cohorts:
@@ -118,6 +127,16 @@ class PlainRunner:
         )
         self._cache.keys[:, rows] = encoded.keys
         self._cache.values[:, rows] = encoded.values
+
+    def _refresh(self) -> None:
+        """Open every position of the branches whose prompts are due to be encoded anew."""
+        if self._refresh_every is None:
+            return
+        for cohort in self._cohorts:
+            if cohort.num_steps % self._refresh_every == 0:
+                for branch in cohort.unfilled:
+                    self._is_open[branch.run.start : branch.run.end] = True
+            cohort.num_steps += 1
 
     def _forward(self) -> tuple[Tensor, Tensor]:
         """Hidden states of the masked positions `[num_masked, d_model]`, and their places `[num_masked]`."""
@@ -168,7 +187,7 @@ class PlainRunner:
         return chosen[place]
 
     def _read(self, branch: Branch) -> FilledCanvas:
-        rows = slice(branch.run.start, branch.run.end)
+        rows = slice(branch.canvas.start, branch.canvas.end)
         return FilledCanvas(
             branch,
             self._tokens[rows].tolist(),

@@ -23,12 +23,14 @@ class Seat:
         number: its seat in the constraint.
         num_open: positions that the next step computes, or a few more.
         num_masked: positions that are masked before the next step, or more.
+        num_steps: that were launched.
     """
 
     branch: Branch
     number: int
     num_open: int
     num_masked: int
+    num_steps: int = 0
 
 
 @dataclass(frozen=True, slots=True)

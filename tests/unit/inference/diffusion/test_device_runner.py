@@ -111,6 +111,16 @@ def test_a_call_alone_gives_the_bits_it_gives_in_a_batch(tokenizer):
         assert together["b", result.name] == result
 
 
+def test_prompts_are_encoded_anew_as_the_plain_runner_does(tokenizer):
+    model = random_model(tokenizer, n_kv_heads=4, tied=False)
+    options = {"prompt_cache": "refresh", "refresh_every": 2, "rule": Quota(3)}
+    plain = decode(model, tokenizer, requests=REQUESTS[1:], use_kernels=False, **options)
+    found = decode(model, tokenizer, requests=REQUESTS[1:], use_kernels=True, **options)
+    assert {key: result.value for key, result in found.items()} == {
+        key: result.value for key, result in plain.items()
+    }
+
+
 def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Quota(6), "max_batch_tokens": 512, "use_kernels": True}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,12 @@ from analytics.records import LeadFeatures, Sentiment, Summary
 from analytics.scorecards import BUILT_IN
 from analytics.simulator import simulate
 from inference.diffusion import BranchSpec, CallRequest, CallTooLargeError, DiffusionEngine
+from inference.diffusion.checkpoint import load_model
+from inference.diffusion.model import attend_all
+from inference.diffusion.prompt import build_prompt
+from inference.diffusion.rules import Quota
+from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.tokenizer import DiffusionTokenizer
 
 CHECKPOINT = Path(inference.__file__).parent / "checkpoints" / "dllm"
 BRANCHES = tuple(BranchSpec(card.name, card.instructions, card.schema) for card in BUILT_IN)
@@ -136,6 +143,58 @@ def test_the_fingerprint_tells_checkpoint_and_rule_apart(engine):
     other = DiffusionEngine.load(CHECKPOINT, device="cpu", max_batch_tokens=512, threshold=0.8)
     assert same.fingerprint == engine.fingerprint
     assert other.fingerprint != engine.fingerprint
+
+
+CHOICE = BranchSpec(
+    "choice",
+    "Yes or no?",
+    {"type": "object", "properties": {"said": {"enum": ["yes", "no"]}}, "required": ["said"]},
+)
+
+
+def test_without_a_prompt_cache_prompt_and_canvas_see_each_other(requests):
+    model = load_model(CHECKPOINT, dtype=torch.float32)
+    tokenizer = DiffusionTokenizer.load(CHECKPOINT, model.config)
+    call = CallRequest("one", requests[0].turns, (CHOICE,))
+    engine = DiffusionEngine(
+        model, tokenizer, rule=Quota(100), max_batch_tokens=2_048, prompt_cache="off"
+    )
+    (found,) = engine.generate([call])
+    scaffold = compile_scaffold(
+        CHOICE.schema, tokenizer, instructions=CHOICE.instructions, name="choice", num_turns=9
+    )
+    prompt = build_prompt(tokenizer, call.turns, max_tokens=1_024).token_ids
+    tokens = torch.tensor([*prompt, *scaffold.tokens])
+    with torch.inference_mode():
+        hidden = model.trunk(tokens, torch.arange(len(tokens)), lambda _, *qkv: attend_all(*qkv))
+        odds = model.logits(hidden).log_softmax(-1)
+    (span,) = scaffold.spans
+    slot = range(span.start, span.start + span.num_tokens)
+    score = {}
+    for word in ("yes", "no"):
+        filled = scaffold.encode_value({"said": word})
+        score[word] = sum(odds[len(prompt) + place, filled[place]].item() for place in slot)
+    said = max(score, key=score.__getitem__)
+    assert found.value == {"said": said}
+    expected = 1 / (1 + math.exp(min(score.values()) - max(score.values())))
+    assert found.confidence["/said"] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("prompt_cache", ["refresh", "off"])
+def test_every_prompt_cache_gives_valid_records_in_bounded_memory(requests, prompt_cache):
+    model = load_model(CHECKPOINT, dtype=torch.float32)
+    tokenizer = DiffusionTokenizer.load(CHECKPOINT, model.config)
+    engine = DiffusionEngine(
+        model,
+        tokenizer,
+        rule=Quota(40),
+        max_batch_tokens=1_536,
+        prompt_cache=prompt_cache,
+    )
+    results = list(engine.generate(requests[:2]))
+    assert len(results) == 2 * len(BRANCHES)
+    for result in results:
+        MODELS[result.name].model_validate(result.value)
 
 
 @pytest.fixture(autouse=True)
