@@ -1,7 +1,9 @@
-"""The embedded checkpoint on this machine's CPU: the engine beside the plain loop, on the same calls, in one run.
+"""The embedded checkpoint on this machine's CPU: the engine beside two plain loops, on the same calls, in one run.
 
-The plain loop takes one call and one record at a time, encodes the prompt anew for each record and computes every
-canvas position in every step. The engine packs calls, encodes each prompt once and computes open positions only.
+The published loop takes one call and one record at a time and computes prompt and canvas anew in every step, as the
+published code does. The cached loop keeps the prompt's keys and values for the steps of a record. The engine packs
+calls, encodes each prompt once for all records and computes open positions only. All commit by the same rule; with this
+checkpoint all three are exact: it was trained with prompts that do not see their canvas.
 
     python -m benchmarks.embedded --calls 24 --out embedded.json
 """
@@ -14,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -23,6 +26,7 @@ import torch
 from analytics.scorecards import BUILT_IN
 from analytics.simulator import simulate
 from inference.diffusion import BranchSpec, CallRequest, DiffusionEngine
+from inference.diffusion.canvas_forward import PromptCache
 from inference.diffusion.checkpoint import load_model
 from inference.diffusion.prompt import build_prompt
 from inference.diffusion.reference import decode_canvases
@@ -41,6 +45,7 @@ class Measured:
     """One system: how fast, and how often a field had the value that the simulator planted."""
 
     seconds: float
+    cpu_seconds: float  # of this process: on a shared machine it is steadier than time on the clock
     calls_per_minute: float
     field_accuracy: float
 
@@ -51,7 +56,7 @@ Records = dict[tuple[str, str], dict[str, Any]]
 System = Callable[[Sequence[CallRequest]], Records]
 
 
-def plain_loop() -> System:
+def plain_loop(prompt_cache: PromptCache) -> System:
     """Record after record through the reference decoder."""
     model = load_model(CHECKPOINT, dtype=torch.float32).eval()
     tokenizer = DiffusionTokenizer.load(CHECKPOINT, model.config)
@@ -65,7 +70,9 @@ def plain_loop() -> System:
             num_turns=len(request.turns),
         )
         prompt = build_prompt(tokenizer, request.turns, max_tokens=1_536)
-        (canvas,) = decode_canvases(model, tokenizer, [prompt.token_ids], scaffold)
+        (canvas,) = decode_canvases(
+            model, tokenizer, [prompt.token_ids], scaffold, prompt_cache=prompt_cache
+        )
         try:
             return scaffold.decode_value(canvas.tokens)
         except ValueError:  # unconstrained text may be no record; it counts as wrong
@@ -85,6 +92,37 @@ def engine() -> System:
         return {(r.call_id, r.name): r.value for r in loaded.generate(requests)}
 
     return run
+
+
+SYSTEMS: dict[str, Callable[[], System]] = {
+    "published loop": partial(plain_loop, "off"),
+    "cached loop": partial(plain_loop, "frozen"),
+    "engine": engine,
+}
+
+
+def measure(system: System, requests: Sequence[CallRequest], truth: Records) -> Measured:
+    """Run a system on all calls."""
+    system(requests[:2])  # warm-up: schema compilation, allocator
+    started, cpu_started = time.perf_counter(), time.process_time()
+    found = system(requests)
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+    return Measured(seconds, cpu_seconds, 60 * len(requests) / seconds, accuracy(found, truth))
+
+
+def describe(measured: dict[str, Measured], num_calls: int) -> str:
+    """A table, and how many times faster the engine is than each loop."""
+    lines = [f"{'':16}{'calls/min':>12}{'CPU s per call':>16}{'fields right':>14}"]
+    engine = measured["engine"]
+    for name, result in measured.items():
+        line = f"{name:16}{result.calls_per_minute:12.1f}{result.cpu_seconds / num_calls:16.2f}"
+        line += f"{result.field_accuracy:14.3f}"
+        if result is not engine:
+            by_clock = engine.calls_per_minute / result.calls_per_minute
+            by_cpu = result.cpu_seconds / engine.cpu_seconds
+            line += f"   engine {by_clock:.2f} times as fast, {by_cpu:.2f} by CPU time"
+        lines.append(line)
+    return "\n".join(lines)
 
 
 def accuracy(found: Records, truth: Records) -> float:
@@ -116,31 +154,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         for i, call in enumerate(calls)
         for card in BUILT_IN
     }
-    measured = {}
-    for name, load in (("plain loop", plain_loop), ("engine", engine)):
-        system = load()
-        system(requests[:2])  # warm-up: schema compilation, allocator
-        started = time.perf_counter()
-        found = system(requests)
-        seconds = time.perf_counter() - started
-        measured[name] = Measured(seconds, 60 * len(calls) / seconds, accuracy(found, truth))
-    if measured["engine"].field_accuracy < measured["plain loop"].field_accuracy - TOLERATED_LOSS:
+    measured = {name: measure(load(), requests, truth) for name, load in SYSTEMS.items()}
+    worst = min(result.field_accuracy for result in measured.values())
+    if measured["engine"].field_accuracy < worst - TOLERATED_LOSS:
         sys.exit(f"no report: the engine's records are wrong: {measured}")
-
-    ratio = measured["engine"].calls_per_minute / measured["plain loop"].calls_per_minute
-    print(f"{'':12}{'calls/min':>12}{'s per call':>12}{'fields right':>14}")
-    for name, result in measured.items():
-        per_call = result.seconds / len(calls)
-        print(
-            f"{name:12}{result.calls_per_minute:12.1f}{per_call:12.2f}{result.field_accuracy:14.3f}"
-        )
-    print(f"ratio {ratio:.2f}, {len(calls)} calls, {arguments.threads} threads")
+    print(describe(measured, len(calls)))
     if arguments.out is not None:
         report = {name: asdict(result) for name, result in measured.items()}
         settings = {"calls": len(calls), "threads": arguments.threads, "torch": torch.__version__}
-        arguments.out.write_text(
-            json.dumps({**settings, "ratio": ratio, **report}, indent=2) + "\n"
-        )
+        arguments.out.write_text(json.dumps({**settings, **report}, indent=2) + "\n")
     return 0
 
 

@@ -21,10 +21,18 @@ from inference.diffusion.tokenizer import DiffusionTokenizer
 
 @dataclass(frozen=True, slots=True)
 class DecodedCanvas:
-    """A finished canvas; `confidence` is the probability of each slot position when committed, 1.0 elsewhere."""
+    """A finished canvas.
+
+    Attributes:
+        tokens: ids of the whole canvas.
+        confidence: the probability of each slot position when committed, 1.0 elsewhere.
+        steps: the step in which each slot position was committed, from 1; 0 elsewhere.
+        num_steps: steps until nothing was masked.
+    """
 
     tokens: tuple[int, ...]
     confidence: tuple[float, ...]
+    steps: tuple[int, ...]
     num_steps: int
 
 
@@ -63,7 +71,7 @@ def decode_canvases(
     )
     forbidden = _forbidden(tokenizer, model.config.embedding_size, device)
     confidence = torch.ones(tokens.shape, device=device)
-    steps = torch.zeros(len(prompts), dtype=torch.int64, device=device)
+    steps = torch.zeros_like(tokens)
     for step in count(1):
         masked = tokens == tokenizer.mask_token_id
         if not masked.any():
@@ -76,11 +84,13 @@ def decode_canvases(
         commit = masked & ((probability >= threshold) | best)
         if step == max_steps:
             commit = masked
-        steps += masked.any(1)
+        steps = steps.masked_fill(commit, step)
         tokens = torch.where(commit, choice, tokens)
         confidence = torch.where(commit, probability, confidence)
     rows = zip(tokens.tolist(), confidence.tolist(), steps.tolist(), strict=True)
-    return [DecodedCanvas(tuple(ids), tuple(values), count) for ids, values, count in rows]
+    return [
+        DecodedCanvas(tuple(ids), tuple(values), tuple(at), max(at)) for ids, values, at in rows
+    ]
 
 
 def slot_matches(
