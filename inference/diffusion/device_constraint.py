@@ -33,7 +33,7 @@ from inference.diffusion.kernels.slot_choices import (
 )
 from inference.diffusion.kernels.slot_positions import bundle_kernel, weigh_kernel
 from inference.diffusion.kernels.slot_sweeps import commit_slots_kernel, sweep_kernel
-from inference.diffusion.rules import CommitRule, Factor, Quota, Threshold
+from inference.diffusion.rules import CommitRule, Doubt, Factor, Joint, Quota, Threshold
 from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.table_store import TableStore, size_class
 
@@ -41,6 +41,8 @@ RULES: dict[type[Any], tuple[Rule, Callable[[Any], tuple[float, float]]]] = {
     Threshold: (Rule.THRESHOLD, lambda rule: (rule.value, 0)),
     Factor: (Rule.FACTOR, lambda rule: (rule.value, 0)),
     Quota: (Rule.QUOTA, lambda rule: (rule.count, rule.num_steps or 0)),
+    Joint: (Rule.JOINT, lambda rule: (rule.value, 0)),
+    Doubt: (Rule.DOUBT, lambda rule: (rule.value, 0)),
 }
 """Per class of rule, the one that kernels know, and its parameters for them (see `choose_kernel`)."""
 

@@ -116,7 +116,8 @@ class DeviceRunner:
         self._refresh()
         size = StepSize.of(self._seats, may_capture=self._device.type == "cuda")
         key = (size, self._constraint.graph_key)
-        self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
+        with record_function("step"):
+            self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
         self._launched.append(self._read_counts(len(self._seats)))
         for seat in self._seats:
             seat.num_open = seat.num_masked

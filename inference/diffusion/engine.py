@@ -65,10 +65,10 @@ class DiffusionEngine:
             rule: which positions are committed in a step; threshold 0.9 if not given.
             max_batch_tokens: rows of the key-value cache, for prompts and canvases together.
             max_batch_calls: calls that are denoised together, with up to four records each; more records, fewer calls.
-            prompt_cache: "frozen": prompts are encoded once, without canvases in view, and shared by the records of a call.
-                Exact for checkpoints that were trained so (`aftercall_prompt_isolated` in their config), an approximation
-                for others. "refresh": every record has a prompt of its own, encoded anew with its canvas in view every
-                `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
+            prompt_cache: "frozen": prompts are encoded once, without canvases in view, and shared by the records of a
+                call. Exact for checkpoints that were trained so (`aftercall_prompt_isolated` in their config), an
+                approximation for others. "refresh": every record has a prompt of its own, encoded anew with its canvas
+                in view every `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
             refresh_every: steps.
             deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
                 tells. Only the kernels need it: plain PyTorch computes call by call.

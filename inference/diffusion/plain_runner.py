@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from inference.diffusion.batch import Branch, LiveCall
@@ -181,9 +182,15 @@ class PlainRunner:
         """The rule's choice among rows `[num_rows]`, taken branch by branch."""
         by_place = torch.zeros(self._num_rows + 1, device=self._device)
         by_place[place] = confidence
-        per_branch = by_place[cohort.places]
+        is_masked = F.pad(self._tokens, (0, 1))[cohort.places] == self._mask_token_id
+        steps = F.pad(self._commit_step, (0, 1))[cohort.places]
         chosen = torch.zeros(self._num_rows + 1, dtype=torch.bool, device=self._device)
-        chosen[cohort.places] = self._rule.choose(per_branch, per_branch > 0)
+        chosen[cohort.places] = self._rule.choose(
+            by_place[cohort.places],
+            by_place[cohort.places] > 0,
+            step=(steps * is_masked).amax(1) - 1,  # this one has been counted already
+            num_masked=is_masked.sum(1),
+        )
         return chosen[place]
 
     def _read(self, branch: Branch) -> FilledCanvas:

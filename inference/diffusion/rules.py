@@ -17,12 +17,21 @@ from torch import Tensor
 class CommitRule(Protocol):
     """Chooses positions to commit."""
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
         """What to commit.
 
         Args:
             confidence: float `[num_branches, length]`, the probability of the best token at each position.
-            is_open: bool `[num_branches, length]`, positions that are still masked.
+            is_open: bool `[num_branches, length]`, positions that are masked and may be committed.
+            step: integer `[num_branches]`, steps that each branch has behind it; for rules that count them.
+            num_masked: integer `[num_branches]`, its masked positions, those included that are not open; likewise.
 
         Returns:
             Bool `[num_branches, length]`, a subset of `is_open` with at least one position per branch that has any.
@@ -35,7 +44,14 @@ class Threshold:
 
     value: float = 0.9
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
         """See CommitRule."""
         open_confidence = confidence.masked_fill(~is_open, -1.0)
         best = _one_hot_argmax(open_confidence)
@@ -61,14 +77,7 @@ class Quota:
         step: Tensor | None = None,
         num_masked: Tensor | None = None,
     ) -> Tensor:
-        """See CommitRule.
-
-        Args:
-            confidence: as there.
-            is_open: as there.
-            step: integer `[num_branches]`, steps that each branch has behind it; needed with `num_steps`.
-            num_masked: integer `[num_branches]`, its masked positions, those included that are not open.
-        """
+        """See CommitRule. With `num_steps`, `step` and `num_masked` are needed."""
         rank = _rank(confidence.masked_fill(~is_open, -1.0))
         if self.num_steps is None:
             return (rank < self.count) & is_open
@@ -85,7 +94,14 @@ class Factor:
 
     value: float = 1.0
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
         """See CommitRule."""
         open_confidence = confidence.masked_fill(~is_open, -1.0)
         rank = _rank(open_confidence)
@@ -106,7 +122,14 @@ class Joint:
 
     value: float = 0.5
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
         """See CommitRule."""
         doubt, rank = _doubt_and_rank(confidence, is_open)
         count = (doubt.cumsum(1) < 1 - self.value).sum(1, keepdim=True).clamp(min=1)
@@ -124,7 +147,14 @@ class Doubt:
 
     value: float = 0.1
 
-    def choose(self, confidence: Tensor, is_open: Tensor) -> Tensor:
+    def choose(
+        self,
+        confidence: Tensor,
+        is_open: Tensor,
+        *,
+        step: Tensor | None = None,
+        num_masked: Tensor | None = None,
+    ) -> Tensor:
         """See CommitRule."""
         doubt, rank = _doubt_and_rank(confidence, is_open)
         count = (doubt.cumsum(1) <= self.value).sum(1, keepdim=True) + 1

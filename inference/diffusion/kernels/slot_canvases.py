@@ -52,6 +52,8 @@ DEEPEST = tl.constexpr(int(CanvasField.DEEPEST))
 THRESHOLD = tl.constexpr(int(Rule.THRESHOLD))
 FACTOR = tl.constexpr(int(Rule.FACTOR))
 QUOTA = tl.constexpr(int(Rule.QUOTA))
+JOINT = tl.constexpr(int(Rule.JOINT))
+DOUBT = tl.constexpr(int(Rule.DOUBT))
 
 
 @triton.jit
@@ -115,6 +117,7 @@ def choose_kernel(
     else:
         tl.debug_barrier()
         rank = tl.zeros([ROWS], tl.int32)
+        doubt_ahead = tl.zeros([ROWS], tl.float32)
         for o_rival in range(0, num_places, RIVALS):
             i_rival = o_rival + tl.arange(0, RIVALS)
             m_rival = i_rival < num_places
@@ -124,13 +127,19 @@ def choose_kernel(
             is_equal = rival[None, :] == confidence[:, None]
             is_ahead |= is_equal & (i_rival[None, :] < i_place[:, None])
             rank += tl.sum(is_ahead.to(tl.int32), 1)
+            doubt_ahead += tl.sum(tl.where(is_ahead, 1 - rival[None, :], 0.0), 1)
         if RULE == QUOTA:
             num_steps = tl.load(p_parameter + 1).to(tl.int32)
             num_left = tl.maximum(num_steps - step, 1)
             spread = tl.cdiv(tl.sum(is_masked.to(tl.int32), 0), num_left)
             count = tl.where(num_steps > 0, spread, parameter.to(tl.int32))
         else:
-            holds = confidence >= 1 - tl.div_rn(parameter, (rank + 2).to(tl.float32))
+            if RULE == FACTOR:
+                holds = confidence >= 1 - tl.div_rn(parameter, (rank + 2).to(tl.float32))
+            elif RULE == JOINT:
+                holds = doubt_ahead + (1 - confidence) < 1 - parameter
+            else:
+                holds = doubt_ahead <= parameter
             count = tl.min(tl.where(may & (holds == 0), rank, ROWS), 0)
         is_chosen = may & (rank < tl.maximum(count, 1))
     tl.store(p_chosen + place, is_chosen.to(tl.int32), mask=i_place < num_places)

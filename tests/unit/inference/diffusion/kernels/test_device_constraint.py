@@ -11,7 +11,7 @@ from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.device_constraint import DeviceConstraint, RuleNotOnDeviceError
 from inference.diffusion.kernels.naive import HeadReduction, head_reduce_classes
-from inference.diffusion.rules import Factor, Quota, Threshold
+from inference.diffusion.rules import Doubt, Factor, Joint, Quota, Threshold
 from inference.diffusion.scaffold import Scaffold, SlotSpan, compile_scaffold
 from inference.diffusion.schema.plan import Slot
 from inference.diffusion.table_store import TableStore
@@ -140,11 +140,12 @@ class Twins:
         for number, (scaffold, start) in self.seats.items():
             run = slice(start, start + scaffold.num_tokens)
             own = by_place[run][None]
-            options = {}
-            if isinstance(self.rule, Quota):
-                options["step"] = torch.tensor([self.num_steps[number]], device=self.device)
-                options["num_masked"] = self.is_masked[run].sum()[None]
-            chosen[run] = self.rule.choose(own, own > 0, **options)[0]
+            chosen[run] = self.rule.choose(
+                own,
+                own > 0,
+                step=torch.tensor([self.num_steps[number]], device=self.device),
+                num_masked=self.is_masked[run].sum()[None],
+            )[0]
             self.num_steps[number] += bool((own > 0).any())
         return chosen[place]
 
@@ -184,6 +185,8 @@ def in_a_row(scaffolds, first=2):
         (Quota(3), ("nested_optional_deep", "any_of_enum_or_text", "integer_null", "evidence")),
         (Quota(num_steps=5), ("union_tagged", "evidence", "empty_object")),
         (Factor(1.2), ("nested_optional_deep", "union_null", "integer_null", "text_short")),
+        (Joint(0.3), ("union_tagged", "integer_null", "text_short")),
+        (Doubt(0.6), ("any_of_enum_or_text", "evidence", "text_short")),
     ],
     ids=str,
 )
