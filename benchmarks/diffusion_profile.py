@@ -42,8 +42,8 @@ def profile_steps(loop: ClosedLoop, num_steps: int) -> dict[str, Any]:
 def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, Any]:
     """Milliseconds per step of each range, of nothing, and of the longest kernels.
 
-    A kernel belongs to the innermost range in which it was launched, alone or with a CUDA graph; "other" to none. Kernels
-    of a captured step all belong to "step".
+    A kernel belongs to the innermost range in which it was launched, alone or with a CUDA graph; "other" to none.
+    Kernels of a captured step all belong to "step".
     Idle time is what no kernel and no copy covers between the first and the last of them.
     """
     timed = [_Event.read(event) for event in events if event.get("ph") == "X"]

@@ -82,8 +82,8 @@ class Rule(enum.IntEnum):
     THRESHOLD: those at or above the parameter. FACTOR: the largest n for which each of the n best is at or above
     1 - parameter / (n + 1) for its own place (Fast-dLLM, arXiv 2505.22618). QUOTA: the parameter itself (LLaDA).
     JOINT: the largest n whose chance to be right together, bounded from below by the sum of the confidences minus
-    n - 1, stays above the parameter. DOUBT: the largest n of which all but the last are doubted by at most the parameter
-    together.
+    n - 1, stays above the parameter. DOUBT: the largest n of which all but the last are doubted by at most the
+    parameter together.
     """
 
     THRESHOLD = 0
