@@ -5,7 +5,12 @@ Options are those of the training modules, which also run alone on a machine tha
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from workers.cli.errors import CommandError
 
 app = typer.Typer(
     help="Train the analysis model (dllm) or the speech recogniser (asr).", no_args_is_help=True
@@ -27,3 +32,20 @@ def asr(context: typer.Context) -> None:
     from workers.cli import train_asr
 
     train_asr.main(context.args)
+
+
+@app.command("merge")
+def merge(
+    base: Annotated[str, typer.Argument(help="The checkpoint that the adapter was trained from.")],
+    adapter: Annotated[Path, typer.Argument(help="What `train dllm --lora-rank` wrote.")],
+    out: Annotated[Path, typer.Argument(help="Where the merged checkpoint goes.")],
+) -> None:
+    """Add a LoRA adapter to its base checkpoint; the result runs like any other: `AFTERCALL_DLLM_MODEL=OUT`."""
+    from inference.diffusion.checkpoint import CheckpointError
+    from inference.training.dllm import TrainingError
+    from inference.training.dllm.lora import merge_checkpoint
+
+    try:
+        merge_checkpoint(base, adapter, out)
+    except (CheckpointError, TrainingError, OSError) as error:
+        raise CommandError(str(error)) from error

@@ -148,6 +148,7 @@ def train(arguments: argparse.Namespace) -> None:
         mask_draws=arguments.mask_draws,
         matrix_lr=arguments.matrix_lr,
         other_lr=arguments.other_lr,
+        warmup_steps=arguments.warmup_steps,
         lora=LoraConfig(rank=arguments.lora_rank) if arguments.lora_rank else None,
         checkpoint_blocks=arguments.checkpoint_blocks,
         num_workers=arguments.workers,
@@ -175,8 +176,15 @@ def train(arguments: argparse.Namespace) -> None:
         built_in_branches(),
         from_checkpoint=arguments.from_checkpoint,
         fresh=fresh,
-        evaluation=evaluation_sets(arguments.evaluation_calls),
+        evaluation=_labelled(arguments.evaluation_data)
+        if arguments.evaluation_data
+        else evaluation_sets(arguments.evaluation_calls),
     )
+
+
+def _labelled(path: Path) -> dict[str, list[dict[str, Any]]]:
+    with path.open(encoding="utf-8") as lines:
+        return {path.stem: [json.loads(line) for line in lines if line.strip()]}
 
 
 def _tokenizer(arguments: argparse.Namespace) -> DiffusionTokenizer:
@@ -222,11 +230,17 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--mask-draws", type=int, default=2)
     options.add_argument("--matrix-lr", type=float, default=0.02)
     options.add_argument("--other-lr", type=float, default=3e-3)
+    options.add_argument("--warmup-steps", type=int, default=150)
     options.add_argument("--workers", type=int, default=12)
     options.add_argument("--attention", choices=("auto", "flex", "dense"), default="auto")
     options.add_argument("--no-compile", action="store_true")
     options.add_argument("--checkpoint-blocks", action="store_true")
-    options.add_argument("--evaluation-calls", type=int, default=64)
+    options.add_argument(
+        "--evaluation-data", type=Path, help="labelled calls to be measured on, as JSONL"
+    )
+    options.add_argument(
+        "--evaluation-calls", type=int, default=64, help="simulated ones in each set; 0: none"
+    )
     options.add_argument("--evaluate-every", type=float, default=60.0, metavar="SECONDS")
     options.add_argument("--save-every", type=float, default=60.0, metavar="SECONDS")
     options.add_argument(

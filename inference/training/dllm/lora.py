@@ -11,7 +11,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from inference.diffusion.checkpoint import load_model, resolve_checkpoint, save_model
 from inference.diffusion.model import Linear, LladaModel
+from inference.diffusion.tokenizer import DiffusionTokenizer
 from inference.training.dllm.config import LoraConfig, TrainingError
 
 ADAPTER_CONFIG, ADAPTER_WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
@@ -116,9 +118,15 @@ def merge_adapter(model: LladaModel, directory: Path) -> None:
             weight.copy_((weight.float() + update).to(weight.dtype))
 
 
-def merged_state(model: LladaModel) -> dict[str, Tensor]:
-    """The model's tensors under published names, adapters merged."""
-    tensors = {name: tensor for name, tensor in model.state_dict().items() if ".lora_" not in name}
-    for name, layer in lora_layers(model).items():
-        tensors[f"{name}.weight"] = layer.merged().detach()
-    return tensors
+def merge_checkpoint(base: str | Path, adapter: Path, out: Path) -> None:
+    """Write a checkpoint that is `base` (directory or hub id) with an adapter in peft's format added to its weights.
+
+    Raises:
+        TrainingError: the adapter is no plain LoRA, or does not fit the model.
+    """
+    directory = resolve_checkpoint(base)
+    model = load_model(directory)
+    merge_adapter(model, adapter)
+    save_model(out, model.config, model.state_dict())
+    tokenizer = DiffusionTokenizer.load(directory, model.config)
+    tokenizer.save(out, max_length=model.config.max_sequence_length)

@@ -18,6 +18,7 @@ PAGES = [
     DOCS / "operations.md",
     DOCS / "scorecards.md",
     DOCS / "sql-recipes.md",
+    DOCS / "training.md",
 ]
 
 
@@ -49,7 +50,7 @@ def test_commands_and_options_that_are_named_exist(page: Path) -> None:
     named = re.findall(r"(?:^|`)aftercall ([a-z][^\n`#]*)", page.read_text(), re.MULTILINE)
     assert named
     for words in map(str.split, named):
-        path = words[:2] if words[0] in ("db", "scorecards") else words[:1]
+        path = words[:2] if words[0] in ("db", "scorecards", "train") else words[:1]
         described = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "200"})
         assert described.exit_code == 0, words
         for option in words:

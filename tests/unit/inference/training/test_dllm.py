@@ -38,7 +38,8 @@ from inference.training.dllm import (
 from inference.training.dllm.attention import PackedAttention
 from inference.training.dllm.canvas import compile_branches, encode_call
 from inference.training.dllm.data import PADDING_CALL, Batch, PackedBatches, StreamPosition
-from inference.training.dllm.lora import add_lora, lora_layers, save_adapter
+from inference.training.dllm.evaluate import encode_calls, field_accuracy
+from inference.training.dllm.lora import add_lora, lora_layers, merge_checkpoint, save_adapter
 from inference.training.dllm.optimizer import DllmOptimizer, orthogonalise
 from inference.training.dllm.start import fresh_model, trained_parameters
 
@@ -340,22 +341,33 @@ def events(tmp_path: Path, kind: str) -> list[dict[str, Any]]:
     return [event for event in map(json.loads, lines) if event["event"] == kind]
 
 
-def test_a_run_learns_saves_and_decodes(tmp_path: Path, tokenizer: DiffusionTokenizer):
-    config = settings(tmp_path, max_steps=220, rows=1, row_length=1024, log_every_steps=20)
-    held_out = list(islice(examples(99, 100), 12))
+HELD_OUT = list(islice(examples(99, 100), 48))
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory, tokenizer: DiffusionTokenizer) -> Path:
+    """The directory of a run that learnt the two records."""
+    torch.set_num_threads(1)  # two threads on busy processors wait for each other all the time
+    directory = tmp_path_factory.mktemp("learned")
+    config = settings(directory, max_steps=220, rows=1, row_length=1024, log_every_steps=20)
     train_dllm(
-        config, examples, BRANCHES, fresh=small_model(tokenizer), evaluation={"new": held_out}
+        config, examples, BRANCHES, fresh=small_model(tokenizer), evaluation={"new": HELD_OUT[:12]}
     )
-    losses = [event["loss"] for event in events(tmp_path, "step")]
+    return directory
+
+
+def test_a_run_learns_saves_and_decodes(learned: Path):
+    losses = [event["loss"] for event in events(learned, "step")]
     assert losses[-1] < 0.15 < 1.0 < losses[0]
-    fields = events(tmp_path, "evaluation")[-1]["fields"]
+    fields = events(learned, "evaluation")[-1]["fields"]
     assert fields["visit/wish"] == 1.0
     assert fields["mood/mood"] == 1.0
-    start = events(tmp_path, "start")[0]
+    start = events(learned, "start")[0]
     assert (start["config"]["seed"], len(start["data_sha256"])) == (0, 64)
 
-    model = load_model(config.out_dir, dtype=torch.float32)
-    reloaded = DiffusionTokenizer.load(config.out_dir, model.config)
+    held_out = HELD_OUT[:12]
+    model = load_model(learned / "out", dtype=torch.float32)
+    reloaded = DiffusionTokenizer.load(learned / "out", model.config)
     assert model.config.prompt_isolated
     scaffold = compile_branches(reloaded, BRANCHES)[0]
     calls = [encode_call(e, reloaded, (scaffold,), max_prompt_tokens=500) for e in held_out]
@@ -445,6 +457,41 @@ def test_lora_trains_adapters_only_and_merges(tmp_path: Path, tokenizer: Diffusi
     }
     assert {name.split(".")[-2] for name in changed} == {"q_proj", "k_proj", "v_proj", "attn_out"}
     assert len(changed) == 8
+
+
+def test_few_relabelled_calls_move_one_field_and_leave_the_others(
+    tmp_path: Path, learned: Path, tokenizer: DiffusionTokenizer
+):
+    """A team says `book` for what the base calls `cancel` when the caller feels bad; names and moods stay."""
+
+    def team_rule(example: dict[str, Any]) -> dict[str, Any]:
+        records = deepcopy(example["records"])
+        if records["mood"]["mood"] == "bad":
+            records["visit"]["wish"] = "book"
+        return {**example, "records": records}
+
+    base = learned / "out"
+    lines = [json.dumps(team_rule(example)) for example in islice(examples(0, 1), 40)]
+    (tmp_path / "calls.jsonl").write_text("\n".join(lines))
+    by_rule = [team_rule(example) for example in HELD_OUT]
+    assert sum(a != b for a, b in zip(HELD_OUT, by_rule, strict=True)) >= 6
+    tuned = settings(
+        tmp_path, max_steps=120, rows=1, row_length=1024, lora=LoraConfig(rank=4), other_lr=1e-2
+    )
+    train_dllm(
+        tuned,
+        jsonl_examples(tmp_path / "calls.jsonl"),
+        BRANCHES,
+        from_checkpoint=base,
+    )
+    merge_checkpoint(base, tuned.out_dir, tmp_path / "merged")
+    model = load_model(tmp_path / "merged", dtype=torch.float32)
+    scaffolds = compile_branches(tokenizer, BRANCHES)
+    calls = encode_calls(by_rule, tokenizer, scaffolds, max_prompt_tokens=500)
+    fields = field_accuracy(model, tokenizer, scaffolds, calls)
+    assert fields["visit/wish"] >= 0.95
+    assert fields["visit/name"] >= 0.9
+    assert fields["mood/mood"] >= 0.95
 
 
 @pytest.mark.filterwarnings("ignore:The PEFT config's `base_model_name_or_path` was renamed")

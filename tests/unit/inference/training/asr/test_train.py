@@ -8,17 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from faster_whisper import WhisperModel
 
 from analytics.simulator.speech.corpus import SpokenUtterance
 from inference.training.asr.config import AsrTrainingConfig, Stage
 from inference.training.asr.convert import convert
-from inference.training.asr.evaluate import (
-    KnownRecording,
-    KnownTurn,
-    heard_in_nothing,
-    load,
-    score,
-)
 from inference.training.asr.export import load_shards, save_shards
 from inference.training.asr.pool import write_shard
 from inference.training.asr.train import train_asr
@@ -96,14 +90,14 @@ def test_the_model_runs_in_faster_whisper_from_local_files(trained: Path, tmp_pa
         "tokenizer.json",
         "vocabulary.json",
     }
-    model = load(output, num_threads=1)
+    model = WhisperModel(
+        str(output), device="cpu", compute_type="int8", cpu_threads=1, local_files_only=True
+    )
     assert not model.model.is_multilingual
-    samples = np.random.default_rng(0).standard_normal((2, 64_000)).astype(np.float32) * 0.05
-    turns = (KnownTurn(0, "Hello there.", 300, 1_150), KnownTurn(1, "Thanks, bye.", 1_500, 2_900))
-    result = score(model, [KnownRecording(samples, turns)])
-    assert result.errors.words == 4
-    assert result.audio_seconds == 8.0
-    assert isinstance(heard_in_nothing(model, np.zeros(16_000, np.float32)), str)
+    samples = np.random.default_rng(0).standard_normal(32_000).astype(np.float32) * 0.05
+    segments, info = model.transcribe(samples, language="en", temperature=0.0, beam_size=1)
+    assert info.duration == 2.0
+    assert all(isinstance(segment.text, str) for segment in segments)
 
 
 def test_a_killed_run_goes_on_where_it_was_saved(trained: Path) -> None:
