@@ -108,10 +108,20 @@ class ReferenceDecoder:
 
     def _decode(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[Answer]:
         for plain in self.canvases(threshold, requests):
-            num_tokens = len(plain.scaffold.slot_positions())
-            value = _value(plain.scaffold, plain.canvas.tokens)
+            scaffold, canvas = plain.scaffold, plain.canvas
+            efforts = {
+                span.slot.pointer: SlotEffort(
+                    span.num_tokens, max(canvas.steps[span.start : span.start + span.num_tokens])
+                )
+                for span in scaffold.spans
+            }
             yield Answer(
-                plain.call_id, plain.scaffold.name, value, plain.canvas.num_steps, num_tokens
+                plain.call_id,
+                scaffold.name,
+                _value(scaffold, canvas.tokens),
+                canvas.num_steps,
+                len(scaffold.slot_positions()),
+                efforts,
             )
 
     def canvases(self, threshold: float, requests: Sequence[CallRequest]) -> Iterator[PlainCanvas]:

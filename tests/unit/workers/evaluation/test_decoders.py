@@ -19,6 +19,12 @@ def test_effort_follows_the_threshold(checkpoint: Path):
     one_by_one = list(decoder.at(None)(requests))
     assert [a.name for a in at_once] == ["summary", "sentiment", "lead_score"]
     assert {a.num_steps for a in at_once} == {1}
+    for answer in at_once:
+        assert sum(effort.num_tokens for effort in answer.slots.values()) == answer.num_tokens
+        assert {effort.num_steps for effort in answer.slots.values()} == {1}
+    assert [max(e.num_steps for e in a.slots.values()) for a in one_by_one] == [
+        a.num_steps for a in one_by_one
+    ]
     assert [a.num_steps for a in one_by_one] == [a.num_tokens for a in at_once]
 
 
