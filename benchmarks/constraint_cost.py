@@ -1,8 +1,9 @@
 """What the constraint adds to a denoising step on a GPU: `python -m benchmarks.constraint_cost --out FILE`.
 
-A step of 64 calls with three canvases each, at the shape of LLaDA-8B with random weights, measured with the constraint
-and without it in one run. One layer of the trunk stands for all of them: its weights are many times the L2 cache. Times
-are of CUDA graphs where the code can be captured. `--rehearse` runs tiny shapes on the CPU with TRITON_INTERPRET=1.
+Steps of 64 calls and of one, with three canvases each, at the shape of LLaDA-8B with random weights, measured with the
+constraint and without it in one run. One layer of the trunk stands for all of them: its weights are many times the L2
+cache. Times are of CUDA graphs. Before a time is taken, the confidences that the constraint proposes are compared with
+those of the plain one. `--rehearse` runs tiny shapes on the CPU with TRITON_INTERPRET=1.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +22,25 @@ from torch import Tensor
 
 from benchmarks.constraint_workload import TINY, LargeVocabulary, Sizes, random_block, schemas
 from benchmarks.measure import Job, Variant, measure
-from inference.diffusion.constraint import ChoiceState, ConstraintBatch
+from inference.diffusion.constraint import ConstraintBatch
+from inference.diffusion.device_constraint import DeviceConstraint
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
 from inference.diffusion.kernels.commit import commit
 from inference.diffusion.kernels.head_chunked import ChunkedHead
 from inference.diffusion.kernels.naive import HeadReduction, OpenRows, Rule, head_reduce_classes
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 from inference.diffusion.model import rope_tables
+from inference.diffusion.rules import Quota
 from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 CHECKPOINT = Path(__file__).parents[1] / "inference" / "checkpoints" / "dllm"
 NUM_TURNS = 60
 MASKED_SHARES = (1.0, 0.5, 0.2)  # at the start of decoding, and later
-TINY_SHARES = (0.95, 0.9)
+TINY_SHARES = (1.0, 0.9)
+QUOTA = 8  # tokens per canvas and step; ranks are the most that a rule asks for
+MAX_ERROR = 1e-3  # of a confidence; sums are taken in another order
 ATTENTION = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
 
 
@@ -49,7 +55,7 @@ class Step:
             compile_scaffold(
                 schema, tokenizer, instructions="Read off the call.", name=name, num_turns=NUM_TURNS
             )
-            for name, schema in schemas().items()
+            for name, schema in schemas(sizes.text_length).items()
         ]
         self.scaffolds: list[Scaffold] = self.records * sizes.num_calls
         lengths = torch.tensor([scaffold.num_tokens for scaffold in self.scaffolds])
@@ -57,13 +63,22 @@ class Step:
         self.starts = self.ends - lengths
         self.num_places = int(self.ends[-1])
         self.store = TableStore(sizes.vocab, device)
-        self.constraint = ConstraintBatch(
-            self.scaffolds, self.starts.tolist(), self.num_places, self.store
+        self.constraint = DeviceConstraint(
+            num_places=self.num_places,
+            max_canvases=len(self.scaffolds),
+            store=self.store,
+            pad_token_id=tokenizer.pad_token_id,
+            mask_token_id=tokenizer.mask_token_id,
+            rule=Quota(QUOTA),
         )
+        for seat, (scaffold, start) in enumerate(
+            zip(self.scaffolds, self.starts.tolist(), strict=True)
+        ):
+            self.constraint.seat(seat, scaffold, start)
+        self.constraint.lay_out()
         ids = [token for scaffold in self.scaffolds for token in scaffold.tokens]
-        self.tokens = torch.tensor(ids, device=device)
+        self.tokens = torch.tensor(ids, dtype=torch.int32, device=device)
         self.confidence = torch.ones(self.num_places, device=device)
-        self.state = self.constraint.new_state()
         self.generator = torch.Generator(device).manual_seed(0)
         weight = self._normal(sizes.vocab, sizes.d_model) * (2.5 * sizes.d_model**-0.5)
         self.plain_head = ChunkedHead(weight)
@@ -79,14 +94,30 @@ class Step:
         return self._normal(len(self.place), self.sizes.d_model)
 
     def advance(self, masked_share: float) -> None:
-        """Commit random rows until at most this share of the slots' places is masked."""
+        """Steps from random logits until at most this share of the slots' places is masked."""
         total = sum(len(scaffold.slot_positions()) for scaffold in self.scaffolds)
-        while len(place := self.place) > masked_share * total:
-            table = self.constraint.table_of_place[place]
-            reduction = self.class_head(self.hidden(), table)
-            proposal = self.constraint.propose(reduction, place, self.tokens, self.state)
-            draw = torch.rand(len(place), generator=self.generator, device=self.device)
-            self.constraint.commit(proposal, draw < 0.1, self.tokens, self.confidence, self.state)
+        while len(self.place) > masked_share * total:
+            reduction, row_of_place = self._reduced()
+            self.constraint.step(reduction, row_of_place, self.tokens, self.confidence)
+
+    def _reduced(self) -> tuple[HeadReduction, Tensor]:
+        """A reduction of random logits for every masked place, and the row of each place."""
+        place = self.place
+        row_of_place = torch.full((self.num_places,), -1, dtype=torch.int32, device=self.device)
+        row_of_place[place] = torch.arange(len(place), dtype=torch.int32, device=self.device)
+        table = self.constraint.table_of_place[place]
+        reduction: HeadReduction = self.class_head(self.hidden(), table)
+        return reduction, row_of_place
+
+    def proposal_error(self) -> float:
+        """How far confidences are from those of the plain constraint. No slot of these records depends on others."""
+        reduction, row_of_place = self._reduced()
+        place, tokens, confidence = self.place, self.tokens.clone(), self.confidence.clone()
+        self.constraint.step(reduction, row_of_place, tokens, confidence)
+        plain = ConstraintBatch(self.scaffolds, self.starts.tolist(), self.num_places, self.store)
+        proposal = plain.propose(reduction, place, self.tokens.long(), plain.new_state())
+        found = self.constraint.confidence_of_place[place]
+        return float((found - proposal.confidence).abs().max())
 
     def head_error(self) -> float:
         """How far the class scores of a few rows are from those of the naive head."""
@@ -108,22 +139,20 @@ class Step:
         """Everything that a step does, with and without the constraint."""
         place, hidden = self.place, self.hidden()
         table = self.constraint.table_of_place[place]
-        reduction: HeadReduction = self.class_head(hidden, table)
-        proposal = self.constraint.propose(reduction, place, self.tokens, self.state)
-        chosen = proposal.confidence > 0.5
+        reduction, row_of_place = self._reduced()
         plain = self.plain_head(hidden)
         offsets = torch.searchsorted(place, torch.cat([self.starts[:1], self.ends]).to(self.device))
-        parameter = torch.full((len(self.scaffolds),), 0.5, device=self.device)
+        parameter = torch.full((len(self.scaffolds),), float(QUOTA), device=self.device)
         position, offsets = place.int(), offsets.int()
+        tokens, kept = self.tokens.clone(), self.confidence.clone()
 
-        def constrained_commit() -> None:
-            state = ChoiceState(self.state.choice.clone(), self.state.distribution.clone())
-            tokens, kept = self.tokens.clone(), self.confidence.clone()
-            self.constraint.commit(proposal, chosen, tokens, kept, state)
+        def constrained() -> None:
+            tokens.copy_(self.tokens)
+            self.constraint.step(reduction, row_of_place, tokens, kept)
 
         def plain_commit() -> Any:
+            tokens.copy_(self.tokens)
             confidence = (plain.score - plain.lse).exp()
-            tokens, kept = self.tokens.clone(), self.confidence.clone()
             return commit(
                 tokens,
                 kept,
@@ -132,7 +161,7 @@ class Step:
                 position,
                 offsets,
                 parameter,
-                rule=Rule.THRESHOLD,
+                rule=Rule.QUOTA,
                 max_rows=max(scaffold.num_tokens for scaffold in self.scaffolds),
             )
 
@@ -141,8 +170,7 @@ class Step:
             "head, plain": lambda: self.plain_head(hidden),
             "commit, plain": plain_commit,
             "head, by class": lambda: self.class_head(hidden, table),
-            "propose": lambda: self.constraint.propose(reduction, place, self.tokens, self.state),
-            "commit, constrained": constrained_commit,
+            "step, constrained": constrained,
         }
 
     def _layer(self, place: Tensor, hidden: Tensor) -> Callable[[], Tensor]:
@@ -206,18 +234,24 @@ def main() -> int:
         "triton": triton.__version__,
     }
     with torch.inference_mode():
-        step = Step(sizes, device)
-        result["steps"] = []
-        for share in TINY_SHARES if options.rehearse else MASKED_SHARES:
-            step.advance(share)
-            result["steps"].append(measure_step(step, device))
-            options.out.write_text(json.dumps(result, indent=1))
-            print(describe(result["steps"][-1]), flush=True)
+        result["batches"] = []
+        for num_calls in (sizes.num_calls, 1) if sizes.num_calls > 1 else (1,):
+            step = Step(replace(sizes, num_calls=num_calls), device)
+            result["batches"].append({"num_calls": num_calls, "steps": []})
+            for share in TINY_SHARES if options.rehearse else MASKED_SHARES:
+                step.advance(share)
+                measured = measure_step(step, device)
+                result["batches"][-1]["steps"].append(measured)
+                options.out.write_text(json.dumps(result, indent=1) + "\n")
+                print(f"{num_calls} calls, {describe(measured)}", flush=True)
+            del step
     return 0
 
 
 def measure_step(step: Step, device: torch.device) -> dict[str, Any]:
     """Milliseconds of each part, and what the constraint adds to their sum."""
+    error = step.proposal_error()
+    assert error <= MAX_ERROR, f"confidences are {error} from those of the plain constraint"
     parts: dict[str, Any] = {}
     modes = {"eager": False} if device.type == "cpu" else {"graph": True, "eager": False}
     for name, call in step.parts().items():
@@ -230,10 +264,12 @@ def measure_step(step: Step, device: torch.device) -> dict[str, Any]:
     }
     trunk = times["layer"] * step.sizes.n_layers
     off = trunk + times["head, plain"] + times["commit, plain"]
-    on = trunk + times["head, by class"] + times["propose"] + times["commit, constrained"]
+    on = trunk + times["head, by class"] + times["step, constrained"]
     return {
         "num_masked": len(step.place),
         "head_error": step.head_error(),
+        "proposal_error": error,
+        "graph_key": step.constraint.graph_key,
         "num_classes": step.store.num_classes,
         "num_tables": len(step.store.token_class),
         "num_groups": step.class_head.layout.num_groups,

@@ -23,9 +23,10 @@ class Sizes:
     mlp: int = 12_288
     n_layers: int = 32
     dtype: torch.dtype = torch.bfloat16
+    text_length: float = 1.0  # of what is usual
 
 
-TINY = Sizes(1, 70, 3900, 64, 2, 128, 2, torch.float32)
+TINY = Sizes(1, 70, 3900, 64, 2, 128, 2, torch.float32, 0.1)
 
 
 class LargeVocabulary:
@@ -46,12 +47,13 @@ class LargeVocabulary:
         self.encode = base.encode
 
 
-def schemas() -> dict[str, dict[str, Any]]:
+def schemas(text_length: float) -> dict[str, dict[str, Any]]:
     """Three records with slots like those of the built-in ones: mostly free text; choices; choices and their turns."""
     turn = {"anyOf": [{"type": "integer", "minimum": 1, "x-evidence": "turn"}, {"type": "null"}]}
 
     def text(length: int) -> dict[str, Any]:
-        return {"anyOf": [{"type": "string", "maxLength": length}, {"type": "null"}]}
+        string = {"type": "string", "maxLength": round(length * text_length)}
+        return {"anyOf": [string, {"type": "null"}]}
 
     def choice(*values: str) -> dict[str, Any]:
         return {"enum": [*values, "unknown", "not_applicable"]}
@@ -76,7 +78,7 @@ def schemas() -> dict[str, dict[str, Any]]:
     }
     return {
         "summary": record(
-            summary={"type": "string", "minLength": 1, "maxLength": 180},
+            summary={"type": "string", "minLength": 1, "maxLength": round(180 * text_length)},
             outcome=choice("booked", "rescheduled", "cancelled", "transferred", "answered"),
             outcome_turn=turn,
             caller_name=text(40),

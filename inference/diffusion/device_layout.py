@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from inference.diffusion.canvas_records import CHOICES, CanvasRecords
 from inference.diffusion.kernels.slot_canvases import CanvasField
 from inference.diffusion.kernels.slot_records import Field
-from inference.diffusion.table_store import size_class
 
 CANVASES = CHOICES + 1
 """The group of programs that take a canvas each; the groups before it take a slot each."""
@@ -20,7 +19,7 @@ CANVASES = CHOICES + 1
 POSITIONS = CANVASES + 1
 """The first of the groups that take a position each, one per group of slots with automata."""
 
-FEWEST_PLACES = 16
+FEWEST_PROGRAMS = FEWEST_PLACES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +101,7 @@ def lay_out(
             **_freshness(seats, fresh, num_places=num_places, num_seats=num_seats),
         },
         launches={
-            number: Launch(size_class(int(count)), _holding(int(places)))
+            number: Launch(_num_programs(int(count)), _holding(int(places)))
             for number, (count, places) in enumerate(zip(counts, most_places, strict=True))
             if count
         },
@@ -166,6 +165,12 @@ def _to_offsets(sizes: NDArray[np.int64]) -> int:
     ends = np.cumsum(sizes)
     sizes[:] = ends - sizes
     return int(ends[-1]) if len(ends) else 0
+
+
+def _num_programs(count: int) -> int:
+    """The smallest of 16, 64, 256 … that is enough: idle programs end at once, another size is another graph."""
+    power = int(triton.next_power_of_2(max(count, FEWEST_PROGRAMS)))
+    return power if power.bit_length() % 2 else 2 * power
 
 
 def _holding(count: int) -> int:
