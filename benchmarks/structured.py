@@ -50,7 +50,7 @@ CORPUS = [
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--records", type=int, default=10_000)
+    parser.add_argument("--records", type=int, default=10_000, help="0: times only")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--tokenizer", type=Path, help="a checkpoint directory; else one is trained"
@@ -60,21 +60,22 @@ def main() -> int:
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(options.tokenizer)
     schemas = json.loads(SCHEMAS.read_text("utf-8"))
-    result = {
+    result: dict[str, Any] = {
         "command": f"python -m benchmarks.structured {' '.join(sys.argv[1:])}",
         "machine": platform.machine(),
         "vocabulary": len(tokenizer.token_bytes),
         "num_schemas": len(schemas),
         "compile_ms": compile_times(schemas),
         "step_ms": step_times(schemas, tokenizer),
-        "guarantee": guarantee(schemas, tokenizer, options.records, options.seed),
     }
+    if options.records:
+        result["guarantee"] = guarantee(schemas, tokenizer, options.records, options.seed)
     text = json.dumps(result, indent=1, ensure_ascii=False)
     if options.out:
         options.out.write_text(text + "\n", "utf-8")
     else:
         sys.stdout.write(text + "\n")
-    return 1 if result["guarantee"]["invalid"] else 0
+    return 1 if options.records and result["guarantee"]["invalid"] else 0
 
 
 def load_tokenizer(directory: Path | None) -> DiffusionTokenizer:
@@ -197,9 +198,10 @@ def compile_times(schemas: dict[str, Any]) -> dict[str, Any]:
 
 
 def elapsed_ms(call: Callable[[], object]) -> float:
-    started = time.perf_counter()
+    """CPU time, which is what passes on a machine that does nothing else."""
+    started = time.process_time()
     call()
-    return 1000 * (time.perf_counter() - started)
+    return 1000 * (time.process_time() - started)
 
 
 def step_times(schemas: dict[str, Any], tokenizer: DiffusionTokenizer) -> dict[str, float]:
