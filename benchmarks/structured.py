@@ -17,7 +17,7 @@ import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -27,36 +27,30 @@ from jsonschema import Draft202012Validator
 from pydantic import ValidationError
 
 from benchmarks.structured_models import validator_of
+from benchmarks.structured_workload import SCHEMAS, batches, compile_all, load_tokenizer
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.random_records import random_records
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.table_store import TableStore
-from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
-from inference.diffusion.vocabulary import Tokenizer
+from inference.diffusion.tokenizer import DiffusionTokenizer
 
-SCHEMAS = Path(__file__).with_name("structured_schemas.json")
-MAX_BATCH = 64
-NUM_TURNS = 60  # of a usual call
 STEP_BATCHES = (1, 8, 64)  # canvases
-CORPUS = [
-    "The caller wants to book an appointment for a haircut on Tuesday at 3 pm and asks about the price.",
-    "Größe, Ärger, déjà vu, ключ, 日本語のテキスト, 🙂🙂, naïve café, ÿé àÿ.",
-    '{"outcome":"booked","outcome_turn":12,"tags":["red","green"],"price":null,"ok":true}',
-    "2026-11-22T10:15:00Z 1999-02-28 23:59:59+01:00 99.95 -0.25 100000 007 4711 +491701234567",
-    "anna.smith@example.com v1.2.3-beta ABC-1234 3f2a9c1e-77aa-4bd0-9e01-aabbccddeeff \\ \" ' /",
-]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--records", type=int, default=10_000, help="0: times only")
+    parser.add_argument(
+        "--validate", type=Path, help="only validate what benchmarks.structured_device wrote"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--tokenizer", type=Path, help="a checkpoint directory; else one is trained"
     )
     parser.add_argument("--out", type=Path, help="where to write the JSON; else to standard output")
     options = parser.parse_args()
+    if options.validate:
+        return validate(options.validate, options.out)
     torch.set_num_threads(1)
     tokenizer = load_tokenizer(options.tokenizer)
     schemas = json.loads(SCHEMAS.read_text("utf-8"))
@@ -76,12 +70,6 @@ def main() -> int:
     else:
         sys.stdout.write(text + "\n")
     return 1 if options.records and result["guarantee"]["invalid"] else 0
-
-
-def load_tokenizer(directory: Path | None) -> DiffusionTokenizer:
-    if directory is not None:
-        return DiffusionTokenizer.read(directory)
-    return train_tokenizer(CORPUS * 8, vocab_size=640)
 
 
 class WordTokenizer:
@@ -112,23 +100,53 @@ class WordTokenizer:
         return list(text.encode())
 
 
-def compile_all(schemas: dict[str, Any], tokenizer: Tokenizer) -> list[Scaffold]:
-    return [
-        compile_scaffold(schema, tokenizer, instructions="Read.", name=name, num_turns=NUM_TURNS)
-        for name, schema in schemas.items()
+def validate(records: Path, out: Path) -> int:
+    """Count valid and invalid records of a file; what is written has the counts in place of the records."""
+    validators = Validators(json.loads(SCHEMAS.read_text("utf-8")))
+    run = json.loads(records.read_text("utf-8"))
+    checked = Counter(record["schema"] for record in run["records"])
+    invalid = [
+        record | {"errors": messages}
+        for record in run["records"]
+        if (messages := validators.complaints(record["schema"], record["value"]))
     ]
+    counts = {
+        "records": checked.total(),
+        "schemas": len(checked),
+        "fewest_per_schema": min(checked.values()),
+        "invalid": len(invalid),
+        "examples": invalid[:10],
+    }
+    out.write_text(json.dumps(run | counts, indent=1, ensure_ascii=False) + "\n", "utf-8")
+    return 1 if invalid else 0
+
+
+class Validators:
+    """Draft 2020-12 with formats asserted, and a pydantic model, for each schema."""
+
+    def __init__(self, schemas: dict[str, Any]) -> None:
+        checker = Draft202012Validator.FORMAT_CHECKER
+        self._schemas = {
+            name: Draft202012Validator(exact(schema), format_checker=checker)
+            for name, schema in schemas.items()
+        }
+        self._models = {name: validator_of(schema) for name, schema in schemas.items()}
+
+    def complaints(self, name: str, value: Any) -> list[str]:
+        """What is wrong with a record."""
+        messages = [error.message for error in self._schemas[name].iter_errors(exact(value))]
+        try:
+            self._models[name].validate_json(json.dumps(value))
+        except ValidationError as error:
+            messages.append(str(error))
+        return messages
 
 
 def guarantee(
     schemas: dict[str, Any], tokenizer: DiffusionTokenizer, num_records: int, seed: int
 ) -> dict[str, Any]:
     """Count valid and invalid records."""
-    checker = Draft202012Validator.FORMAT_CHECKER
-    validators = {
-        name: Draft202012Validator(exact(schema), format_checker=checker)
-        for name, schema in schemas.items()
-    }
-    models = {name: validator_of(schema) for name, schema in schemas.items()}
+    validators = Validators(schemas)
     store = TableStore(len(tokenizer.token_bytes), "cpu")
     checked: Counter[str] = Counter()
     invalid: list[dict[str, Any]] = []
@@ -139,13 +157,7 @@ def guarantee(
         sizes[len(batch)] += 1
         for scaffold, record in zip(batch, records, strict=True):
             checked[scaffold.name] += 1
-            errors = validators[scaffold.name].iter_errors(exact(record.value))
-            messages = [error.message for error in errors]
-            try:
-                models[scaffold.name].validate_json(json.dumps(record.value))
-            except ValidationError as error:
-                messages.append(str(error))
-            if messages:
+            if messages := validators.complaints(scaffold.name, record.value):
                 entry = {"schema": scaffold.name, "value": record.value, "errors": messages}
                 invalid.append(entry)
     return {
@@ -157,19 +169,6 @@ def guarantee(
         "examples": invalid[:10],
         "seconds": round(time.perf_counter() - started, 1),
     }
-
-
-def batches(scaffolds: list[Scaffold], num_records: int, seed: int) -> Iterator[list[Scaffold]]:
-    """Random batches that go through all schemas in turn."""
-    dice = random.Random(seed)
-    pending: list[Scaffold] = []
-    while num_records > 0:
-        size = min(dice.choice([1, 2, 3, 7, 16, 33, MAX_BATCH]), num_records)
-        while len(pending) < size:
-            pending += dice.sample(scaffolds, len(scaffolds))
-        yield pending[:size]
-        del pending[:size]
-        num_records -= size
 
 
 def exact(value: Any) -> Any:
