@@ -21,11 +21,11 @@ import torch
 
 from benchmarks.diffusion_baselines import Autoregressive, free_memory, measure_published
 from benchmarks.diffusion_check import agreement, alone_and_together
-from benchmarks.diffusion_plot import Series, throughput_against_latency
 from benchmarks.diffusion_profile import profile_steps
 from benchmarks.diffusion_serve import ClosedLoop, serve
 from benchmarks.diffusion_work import Machine, measure_machine
 from benchmarks.diffusion_workload import TINY, Sizes, Workload, random_model
+from benchmarks.plot import Axis, Series, draw
 from inference.diffusion.engine import DiffusionEngine
 from inference.diffusion.model import LladaModel
 from inference.diffusion.rules import Quota
@@ -236,7 +236,8 @@ class Benchmark:
         shown = [one for one in series if one.points]
         if shown:
             title = f"Calls per second against latency, {self._report['device']}"
-            drawing = throughput_against_latency(title, shown)
+            latency = Axis("95th percentile of latency", is_logarithmic=True, text=_duration)
+            drawing = draw(title, shown, across=Axis("calls per second"), up=latency)
             self._options.out.with_suffix(".svg").write_text(drawing)
 
 
@@ -253,6 +254,10 @@ def _short(entry: Any) -> str:
         elif not isinstance(value, list) or (name == "complaints" and value):
             parts.append(f"{name} {value}")
     return ", ".join(parts)
+
+
+def _duration(seconds: float) -> str:
+    return f"{1e3 * seconds:g} ms" if seconds < 1 else f"{seconds:g} s"
 
 
 def _numbers(text: str) -> list[int]:

@@ -6,11 +6,11 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from benchmarks.diffusion_plot import Series, throughput_against_latency
 from benchmarks.diffusion_profile import read_trace
 from benchmarks.diffusion_serve import percentile
 from benchmarks.diffusion_work import Machine, roofline, work_of
 from benchmarks.diffusion_workload import RECORDS, TINY, Sizes, Workload
+from benchmarks.plot import Axis, Series, draw
 from inference.diffusion.request import BranchResult
 
 
@@ -101,13 +101,19 @@ def test_percentiles_are_values_that_occurred():
     assert percentile(list(range(100)), 0.95) == 95
 
 
-def test_the_drawing_is_well_formed_and_shows_every_point():
-    drawing = throughput_against_latency(
+@pytest.mark.parametrize("is_logarithmic", [True, False])
+def test_the_drawing_is_well_formed_and_shows_every_point(is_logarithmic):
+    drawing = draw(
         "A < B",
         [Series("one", [(1.3, 0.8, "1"), (14.0, 2.2, "32")]), Series("two", [(0.6, 1.6, "")])],
+        across=Axis("calls & more"),
+        up=Axis("latency", is_logarithmic=is_logarithmic),
     )
     root = ElementTree.fromstring(drawing)
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 3 + 2  # points, and the legend
     places = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in circles]
-    assert all(0 < x < 760 and 0 < y < 440 for x, y in places)
+    assert all(70 < x <= 730 and 50 <= y <= 380 for x, y in places)
+    (low_x, low_y), (high_x, high_y) = places[0], places[1]
+    assert low_x < high_x
+    assert low_y > high_y, "larger values are higher up"
