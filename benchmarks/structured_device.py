@@ -22,7 +22,7 @@ import torch
 from benchmarks.structured_workload import MAX_BATCH, SCHEMAS, batches, compile_all, load_tokenizer
 from inference.diffusion.device_constraint import DeviceConstraint
 from inference.diffusion.kernels.naive import head_reduce_classes
-from inference.diffusion.rules import CommitRule, Factor, Quota, Threshold
+from inference.diffusion.rules import CommitRule, Doubt, Factor, Joint, Quota, Threshold
 from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
@@ -87,6 +87,8 @@ class Filler:
         rules: list[CommitRule] = [
             Threshold(dice.random()),
             Factor(2 * dice.random()),
+            Joint(dice.random()),
+            Doubt(dice.random()),
             Quota(dice.randint(1, 12)),
             Quota(num_steps=dice.randint(1, 40)),
         ]
