@@ -22,6 +22,7 @@ import torch
 from benchmarks.diffusion_baselines import Autoregressive, free_memory, measure_published
 from benchmarks.diffusion_check import agreement, alone_and_together
 from benchmarks.diffusion_profile import profile_steps
+from benchmarks.diffusion_report import describe
 from benchmarks.diffusion_serve import ClosedLoop, serve
 from benchmarks.diffusion_work import Machine, measure_machine
 from benchmarks.diffusion_workload import TINY, Sizes, Workload, random_model
@@ -285,6 +286,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     elif not torch.cuda.is_available():
         parser.error("there is no GPU; --rehearse runs on the CPU")
     Benchmark(options).run()
+    print(describe(json.loads(options.out.read_text())))
     return 0
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import xml.etree.ElementTree as ElementTree
 
 import pytest
+import torch
 
+from benchmarks.diffusion import main
 from benchmarks.diffusion_profile import read_trace
 from benchmarks.diffusion_serve import percentile
 from benchmarks.diffusion_work import Machine, roofline, work_of
@@ -117,3 +120,20 @@ def test_the_drawing_is_well_formed_and_shows_every_point(is_logarithmic):
     (low_x, low_y), (high_x, high_y) = places[0], places[1]
     assert low_x < high_x
     assert low_y > high_y, "larger values are higher up"
+
+
+def test_a_rehearsal_finds_everything_right(tmp_path, capsys):
+    threads = torch.get_num_threads()
+    out = tmp_path / "diffusion.json"
+    sections = ("autoregressive", "engine", "deterministic", "agreement", "published")
+    only = [part for name in sections for part in ("--only", name)]
+    assert main(["--rehearse", "--calls", "4", "--out", str(out), *only]) == 0
+    torch.set_num_threads(threads)
+    report = json.loads(out.read_text())
+    assert "errors" not in report
+    for key in ("autoregressive", "engine", "alone_and_together", "agreement", "published"):
+        assert report[key]
+        assert all(entry["right"] for entry in report[key]), report[key]
+    assert {entry["steps_per_call"] for entry in report["engine"]} == {7, 3}
+    assert "| NO |" not in capsys.readouterr().out
+    assert out.with_suffix(".svg").exists()
