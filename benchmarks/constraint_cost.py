@@ -25,9 +25,8 @@ from benchmarks.measure import Job, Variant, measure
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.device_constraint import DeviceConstraint
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
-from inference.diffusion.kernels.commit import commit
-from inference.diffusion.kernels.head_chunked import ChunkedHead
-from inference.diffusion.kernels.naive import HeadReduction, OpenRows, Rule, head_reduce_classes
+from inference.diffusion.kernels.head import FusedHead
+from inference.diffusion.kernels.naive import HeadReduction, OpenRows, head_reduce_classes
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 from inference.diffusion.model import rope_tables
 from inference.diffusion.rules import Quota
@@ -81,9 +80,9 @@ class Step:
         self.confidence = torch.ones(self.num_places, device=device)
         self.generator = torch.Generator(device).manual_seed(0)
         weight = self._normal(sizes.vocab, sizes.d_model) * (2.5 * sizes.d_model**-0.5)
-        self.plain_head = ChunkedHead(weight)
+        self.plain_head = FusedHead(weight)
         layout = class_layout(self.store.token_class, self.store.num_classes)
-        self.class_head = ChunkedHead(weight, layout)
+        self.class_head = FusedHead(weight, layout)
 
     @property
     def place(self) -> Tensor:
@@ -141,29 +140,26 @@ class Step:
         table = self.constraint.table_of_place[place]
         reduction, row_of_place = self._reduced()
         plain = self.plain_head(hidden)
-        offsets = torch.searchsorted(place, torch.cat([self.starts[:1], self.ends]).to(self.device))
-        parameter = torch.full((len(self.scaffolds),), float(QUOTA), device=self.device)
-        position, offsets = place.int(), offsets.int()
+        starts = self.starts.to(self.device)
+        canvas = torch.searchsorted(self.ends.to(self.device), place, right=True)
+        shape = (len(self.scaffolds), max(scaffold.num_tokens for scaffold in self.scaffolds))
         tokens, kept = self.tokens.clone(), self.confidence.clone()
 
         def constrained() -> None:
             tokens.copy_(self.tokens)
             self.constraint.step(reduction, row_of_place, tokens, kept)
 
-        def plain_commit() -> Any:
+        def plain_commit() -> None:
+            """The most confident positions of every canvas, whatever is legal."""
             tokens.copy_(self.tokens)
-            confidence = (plain.score - plain.lse).exp()
-            return commit(
-                tokens,
-                kept,
-                confidence,
-                plain.token,
-                position,
-                offsets,
-                parameter,
-                rule=Rule.QUOTA,
-                max_rows=max(scaffold.num_tokens for scaffold in self.scaffolds),
-            )
+            confidence = torch.full(shape, -1.0, device=self.device)
+            choice = tokens.new_zeros(shape)
+            confidence[canvas, place - starts[canvas]] = (plain.score - plain.lse).exp()
+            choice[canvas, place - starts[canvas]] = plain.token.to(choice.dtype)
+            most, best = confidence.topk(min(QUOTA, shape[1]), dim=1)
+            at = (starts[:, None] + best).where(most >= 0, place[0])
+            tokens[at] = choice.gather(1, best)
+            kept[at] = most
 
         return {
             "layer": self._layer(place, hidden),

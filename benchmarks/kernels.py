@@ -21,11 +21,11 @@ from typing import Any
 import torch
 import triton
 
-from benchmarks.kernel_cases import attention, commit, head, rope_store
+from benchmarks.kernel_cases import attention, head, rope_store
 from benchmarks.measure import Variant, WrongResultError, measure
 from benchmarks.supervise import supervise
 
-SECTIONS = ("head", "attention", "commit", "rope")
+SECTIONS = ("head", "attention", "rope")
 JOB_LIMIT_S = 45.0  # a worker's start, its first compilation and a reference, with room
 COMPILE_LIMIT_S = 60.0
 NUM_COMPILERS = 8
@@ -35,7 +35,6 @@ NUM_COMPILERS = 8
 class Sizes:
     head: head.HeadSizes = field(default_factory=head.HeadSizes)
     attention: attention.AttentionSizes = field(default_factory=attention.AttentionSizes)
-    commit: commit.CommitSizes = field(default_factory=commit.CommitSizes)
     rope: rope_store.RopeSizes = field(default_factory=rope_store.RopeSizes)
 
 
@@ -53,7 +52,6 @@ TINY = Sizes(
         splits=(64,),
         dtype=torch.float32,
     ),
-    commit.CommitSizes(num_calls=(1,), length=20, num_masked=9),
     rope_store.RopeSizes(num_rows=(5,), heads=((4, 2),), head_dim=64, dtype=torch.float32),
 )
 
@@ -89,8 +87,6 @@ def _all_variants(
     head_bench = head.HeadBench(sizes.head, device)
     if "head" in sections:
         yield from head.variants(head_bench)
-    if "commit" in sections:
-        yield from commit.variants(sizes.commit, device)
     if "rope" in sections:
         yield from rope_store.variants(sizes.rope, device)
     if "attention" in sections:

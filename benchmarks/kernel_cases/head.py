@@ -1,4 +1,4 @@
-"""LM head and reduction to maximum, argmax and log-sum-exp: fused and chunked against what torch offers."""
+"""LM head and reduction to maximum, argmax and log-sum-exp: fused against what torch offers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.measure import Job, Variant
 from inference.diffusion.kernels import naive
 from inference.diffusion.kernels.head import FusedHead, HeadConfig
-from inference.diffusion.kernels.head_chunked import ChunkedHead
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 
@@ -36,16 +35,6 @@ SPECIALISED_CONFIGS = {
     "128x256 specialised": SPECIALISED,
     "128x256 persistent specialised": replace(SPECIALISED, persistent=True),
     "128x128 persistent specialised": replace(SPECIALISED, columns=128, persistent=True),
-}
-ROUND = 33 << 18  # bytes of logits of one round of 128 x 256 tiles over 132 multiprocessors
-CHUNKS: dict[str, dict[str, Any]] = {
-    "4 rounds": {},
-    "2 rounds": {"chunk_bytes": 2 * ROUND},
-    "3 rounds": {"chunk_bytes": 3 * ROUND},
-    "5 rounds": {"chunk_bytes": 5 * ROUND},
-    "2 rounds, float32": {"logits_dtype": torch.float32},
-    "2 x 2 rounds overlapped": {"overlapped": True},
-    "2 x 3 rounds overlapped": {"overlapped": True, "chunk_bytes": 6 * ROUND},
 }
 
 
@@ -161,12 +150,9 @@ def _variants_of(bench: HeadBench, num_rows: int) -> Iterator[Variant]:
         return bench.job(num_rows, call, ROUNDED_TOLERANCE)
 
     yield variant("library product alone", product, is_baseline=True)
-    for name, options in CHUNKS.items():
-        yield variant(f"chunked {name}", partial(_chunked_job, bench, num_rows, options))
     for name, config in CONFIGS.items():
         yield _fused(bench, num_rows, f"fused {name}", config)
-    yield variant("chunked 4 rounds, by class", partial(_chunked_by_class, bench, num_rows))
-    yield variant("fused 128x256, by class", partial(_fused_by_class, bench, num_rows))
+    yield variant("fused, by class", partial(_by_class, bench, num_rows))
     yield variant("torch.compile, float32", compiled)
     yield variant("eager, float64 (published)", published)
     yield variant("library product alone, again", product)
@@ -186,28 +172,12 @@ def _fused(bench: HeadBench, num_rows: int, name: str, config: HeadConfig) -> Va
     return Variant("head", f"{num_rows} rows", name, prepare)
 
 
-def _chunked_job(bench: HeadBench, num_rows: int, options: dict[str, Any]) -> Job:
-    head, hidden = ChunkedHead(bench.weight, **options), bench.hidden(num_rows)
-    tolerance = FUSED_TOLERANCE if "logits_dtype" in options else ROUNDED_TOLERANCE
-    return bench.job(num_rows, lambda _: head(hidden), tolerance)
-
-
-def _chunked_by_class(bench: HeadBench, num_rows: int) -> Job:
-    return _by_class(bench, num_rows, ChunkedHead, ROUNDED_TOLERANCE)
-
-
-def _fused_by_class(bench: HeadBench, num_rows: int) -> Job:
-    return _by_class(bench, num_rows, FusedHead, FUSED_TOLERANCE)
-
-
-def _by_class(
-    bench: HeadBench, num_rows: int, head_type: type[FusedHead | ChunkedHead], tolerance: float
-) -> Job:
+def _by_class(bench: HeadBench, num_rows: int) -> Job:
     """Checked on a few rows: the reference holds several numbers per row and token."""
     num_classes = int(bench.token_class.max()) + 1
     hidden = bench.hidden(num_rows)
     row_table = torch.arange(num_rows, device=bench.device) % len(bench.token_class)
-    head = head_type(bench.weight, class_layout(bench.token_class, num_classes))
+    head = FusedHead(bench.weight, class_layout(bench.token_class, num_classes))
 
     def check(found: HeadReduction) -> str | None:
         few = slice(0, 64)
@@ -216,7 +186,7 @@ def _by_class(
         )
         for name in ("score", "lse", "row_lse"):
             ours, theirs = getattr(found, name)[few], getattr(expected, name)
-            if not torch.allclose(ours, theirs, rtol=0, atol=tolerance):
+            if not torch.allclose(ours, theirs, rtol=0, atol=FUSED_TOLERANCE):
                 return f"{name} differs"
         return None
 
