@@ -42,9 +42,7 @@ class Field(enum.IntEnum):
     MEMBERS = 21  # classes of each bundle, ascending `[members, bundles]`; -1 beyond the last one
     LEAVING = 22  # links from each state `[links, states]`: bundle, and in the bits above it the other state
     ARRIVING = 23  # links to each state, likewise; -1 for none
-    VECTORS = (
-        24  # scratch `[2 * length + 1, block of states]`: backward weights, then forward weights
-    )
+    VECTORS = 24  # scratch `[2 * length + 1, block of states]`: backward, then forward weights
     SUMS = 25  # scratch `[length, bundles]`
     WEIGHTS = 26  # scratch `[length, classes]`
 
