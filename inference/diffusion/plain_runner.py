@@ -17,7 +17,7 @@ from inference.diffusion.constraint import ChoiceState, ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.memory import Run
 from inference.diffusion.model import CanvasSegment, LladaModel
-from inference.diffusion.rules import CommitRule
+from inference.diffusion.rules import CommitRule, Progress
 from inference.diffusion.runner import FilledCanvas
 from inference.diffusion.slot_groups import TableStore
 
@@ -184,13 +184,11 @@ class PlainRunner:
         by_place[place] = confidence
         is_masked = F.pad(self._tokens, (0, 1))[cohort.places] == self._mask_token_id
         steps = F.pad(self._commit_step, (0, 1))[cohort.places]
+        # This step has been counted already.
+        progress = Progress((steps * is_masked).amax(1) - 1, is_masked.sum(1))
+        per_branch = by_place[cohort.places]
         chosen = torch.zeros(self._num_rows + 1, dtype=torch.bool, device=self._device)
-        chosen[cohort.places] = self._rule.choose(
-            by_place[cohort.places],
-            by_place[cohort.places] > 0,
-            step=(steps * is_masked).amax(1) - 1,  # this one has been counted already
-            num_masked=is_masked.sum(1),
-        )
+        chosen[cohort.places] = self._rule.choose(per_branch, per_branch > 0, progress)
         return chosen[place]
 
     def _read(self, branch: Branch) -> FilledCanvas:

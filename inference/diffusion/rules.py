@@ -14,24 +14,31 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far branches are, for rules that count steps; integer `[num_branches]` each.
+
+    Attributes:
+        step: steps that each branch has behind it.
+        num_masked: its masked positions, those included that may not be committed yet.
+    """
+
+    step: Tensor
+    num_masked: Tensor
+
+
 class CommitRule(Protocol):
     """Chooses positions to commit."""
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
         """What to commit.
 
         Args:
             confidence: float `[num_branches, length]`, the probability of the best token at each position.
             is_open: bool `[num_branches, length]`, positions that are masked and may be committed.
-            step: integer `[num_branches]`, steps that each branch has behind it; for rules that count them.
-            num_masked: integer `[num_branches]`, its masked positions, those included that are not open; likewise.
+            progress: of the branches; most rules do not ask.
 
         Returns:
             Bool `[num_branches, length]`, a subset of `is_open` with at least one position per branch that has any.
@@ -45,12 +52,7 @@ class Threshold:
     value: float = 0.9
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
         """See CommitRule."""
         open_confidence = confidence.masked_fill(~is_open, -1.0)
@@ -70,21 +72,15 @@ class Quota:
     num_steps: int | None = None
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
-        """See CommitRule. With `num_steps`, `step` and `num_masked` are needed."""
+        """See CommitRule. With `num_steps`, the progress is needed."""
         rank = _rank(confidence.masked_fill(~is_open, -1.0))
         if self.num_steps is None:
             return (rank < self.count) & is_open
-        assert step is not None
-        assert num_masked is not None
-        num_left = (self.num_steps - step).clamp_min(1)
-        count = (num_masked + num_left - 1) // num_left
+        assert progress is not None
+        num_left = (self.num_steps - progress.step).clamp_min(1)
+        count = (progress.num_masked + num_left - 1) // num_left
         return (rank < count[:, None]) & is_open
 
 
@@ -95,12 +91,7 @@ class Factor:
     value: float = 1.0
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
         """See CommitRule."""
         open_confidence = confidence.masked_fill(~is_open, -1.0)
@@ -123,12 +114,7 @@ class Joint:
     value: float = 0.5
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
         """See CommitRule."""
         doubt, rank = _doubt_and_rank(confidence, is_open)
@@ -148,12 +134,7 @@ class Doubt:
     value: float = 0.1
 
     def choose(
-        self,
-        confidence: Tensor,
-        is_open: Tensor,
-        *,
-        step: Tensor | None = None,
-        num_masked: Tensor | None = None,
+        self, confidence: Tensor, is_open: Tensor, progress: Progress | None = None
     ) -> Tensor:
         """See CommitRule."""
         doubt, rank = _doubt_and_rank(confidence, is_open)

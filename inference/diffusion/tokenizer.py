@@ -172,8 +172,15 @@ def _read(directory: Path) -> Tokenizer:
         raise TokenizerError(f"{path} cannot be read: {error}") from error
 
 
-def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> DiffusionTokenizer:
+def train_tokenizer(
+    texts: Iterable[str], *, vocab_size: int, pattern: str = _PRE_TOKENS
+) -> DiffusionTokenizer:
     """Train a byte-level BPE on texts; special tokens get the last ids.
+
+    Args:
+        texts: to learn merges from.
+        vocab_size: tokens at most.
+        pattern: regular expression of what is never merged with what follows; words, single digits and marks if not given.
 
     Returns:
         A tokenizer of `vocab_size` ids, or fewer when the texts are too small for that many merges.
@@ -181,7 +188,7 @@ def train_tokenizer(texts: Iterable[str], *, vocab_size: int) -> DiffusionTokeni
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [
-            pre_tokenizers.Split(Regex(_PRE_TOKENS), behavior="isolated"),
+            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
             pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
         ]
     )

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
-
-from inference.diffusion.tokenizer import SPECIAL_TOKENS, DiffusionTokenizer
+from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
 
 _BEFORE = r"'(?:s|t|re|ve|m|ll|d)"
 # The head of a capitalised word, and inside of it two letters more at a time; other words whole, digits singly.
@@ -30,22 +28,4 @@ def train_copying_tokenizer(
     # Looking ahead for a capital spares the hundreds of words a trial at every other place: five times as fast.
     listed = rf" ?(?=\p{{Lu}})(?:{whole})(?!\p{{L}})|" if whole else ""
     pattern = rf"{_BEFORE}|{listed}{_AFTER}"
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(pattern), behavior="isolated"),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=vocab_size - len(SPECIAL_TOKENS),
-        min_frequency=2,
-        show_progress=False,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-    )
-    tokenizer.train_from_iterator(texts, trainer)
-    tokenizer.add_special_tokens(
-        [AddedToken(token, special=True, normalized=False) for token in SPECIAL_TOKENS]
-    )
-    return DiffusionTokenizer(tokenizer)
+    return train_tokenizer(texts, vocab_size=vocab_size, pattern=pattern)

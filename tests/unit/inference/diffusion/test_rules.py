@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from inference.diffusion.rules import Doubt, Factor, Joint, Quota, Threshold
+from inference.diffusion.rules import Doubt, Factor, Joint, Progress, Quota, Threshold
 
 RULES = [
     Threshold(0.9),
@@ -39,12 +39,8 @@ def test_quota_spreads_masked_positions_as_llada_does():
     is_open = torch.ones((1, 11), dtype=torch.bool)
     for step in range(4):
         counts.append(int(is_open.sum()))
-        taken = rule.choose(
-            torch.full((1, 11), 0.5),
-            is_open,
-            step=torch.tensor([step]),
-            num_masked=is_open.sum(1),
-        )
+        progress = Progress(torch.tensor([step]), is_open.sum(1))
+        taken = rule.choose(torch.full((1, 11), 0.5), is_open, progress)
         is_open &= ~taken
     assert counts == [11, 8, 5, 2]  # 11 // 4, and one more in the first 11 % 4 steps
     assert not is_open.any()

@@ -11,7 +11,7 @@ from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.device_constraint import DeviceConstraint, RuleNotOnDeviceError
 from inference.diffusion.kernels.naive import HeadReduction, head_reduce_classes
-from inference.diffusion.rules import Doubt, Factor, Joint, Quota, Threshold
+from inference.diffusion.rules import Doubt, Factor, Joint, Progress, Quota, Threshold
 from inference.diffusion.scaffold import Scaffold, SlotSpan, compile_scaffold
 from inference.diffusion.schema.plan import Slot
 from inference.diffusion.table_store import TableStore
@@ -140,12 +140,11 @@ class Twins:
         for number, (scaffold, start) in self.seats.items():
             run = slice(start, start + scaffold.num_tokens)
             own = by_place[run][None]
-            chosen[run] = self.rule.choose(
-                own,
-                own > 0,
-                step=torch.tensor([self.num_steps[number]], device=self.device),
-                num_masked=self.is_masked[run].sum()[None],
-            )[0]
+            progress = Progress(
+                torch.tensor([self.num_steps[number]], device=self.device),
+                self.is_masked[run].sum()[None],
+            )
+            chosen[run] = self.rule.choose(own, own > 0, progress)[0]
             self.num_steps[number] += bool((own > 0).any())
         return chosen[place]
 
