@@ -180,7 +180,7 @@ def train_tokenizer(
     Args:
         texts: to learn merges from.
         vocab_size: tokens at most.
-        pattern: regular expression of what is never merged with what follows; words, single digits and marks if not given.
+        pattern: regular expression of the pieces within which is merged; words, digits and marks if not given.
 
     Returns:
         A tokenizer of `vocab_size` ids, or fewer when the texts are too small for that many merges.
