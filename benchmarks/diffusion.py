@@ -214,11 +214,11 @@ class Benchmark:
         series = [
             Series(
                 f"Aftercall, {self._sizes.masked / steps:.2g} tokens per forward",
-                sorted(
+                [
                     (entry["calls_per_s"], entry["latency_p95_s"], str(entry["num_live"]))
-                    for entry in self._report.get("engine", [])
+                    for entry in sorted(self._report.get("engine", []), key=_num_live)
                     if entry["steps"] == steps
-                ),
+                ],
             )
             for steps in self._options.steps
         ]
@@ -240,6 +240,11 @@ class Benchmark:
             latency = Axis("95th percentile of latency", is_logarithmic=True, text=_duration)
             drawing = draw(title, shown, across=Axis("calls per second"), up=latency)
             self._options.out.with_suffix(".svg").write_text(drawing)
+
+
+def _num_live(entry: dict[str, Any]) -> int:
+    num_live: int = entry["num_live"]
+    return num_live
 
 
 def _short(entry: Any) -> str:

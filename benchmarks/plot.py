@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, HEIGHT = 760, 440
-LEFT, RIGHT, TOP, BOTTOM = 76, 30, 50, 60
+WIDTH, HEIGHT = 760, 480
+LEFT, RIGHT, TOP, BOTTOM = 76, 30, 88, 60
+LEGEND_COLUMNS = 2  # above the frame, where no point lies
 COLOURS = ("#1b6ac9", "#12a594", "#c2521b", "#7a5195", "#888888", "#b0851f")
 
 
@@ -72,10 +73,12 @@ def draw(title: str, series: Sequence[Series], *, across: Axis, up: Axis) -> str
 
     shapes = [_text(LEFT, 24, title, size=15), *_frame(x_scale, y_scale)]
     for i, one in enumerate(series):
-        colour, y = COLOURS[i % len(COLOURS)], TOP + 8 + 18 * i
+        colour = COLOURS[i % len(COLOURS)]
         shapes += _line(one, [at(x, y) for x, y, _ in one.points], colour)
-        shapes.append(f'<circle cx="{WIDTH - 250}" cy="{y}" r="5" fill="{colour}"/>')
-        shapes.append(_text(WIDTH - 238, y + 4, one.name))
+        row, column = divmod(i, LEGEND_COLUMNS)
+        left, y = LEFT + column * (WIDTH - LEFT - RIGHT) // LEGEND_COLUMNS, 44 + 18 * row
+        shapes.append(f'<circle cx="{left + 5}" cy="{y}" r="5" fill="{colour}"/>')
+        shapes.append(_text(left + 17, y + 4, one.name))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" '
         f'font-family="system-ui, sans-serif"><rect width="100%" height="100%" fill="#ffffff"/>'
