@@ -1,9 +1,9 @@
 """Random records through the kernels: `python -m benchmarks.structured_device --records 10000 --out FILE`.
 
 The constraint as a GPU serves it, on random logits: every schema of `structured_schemas.json`, 1 to 64 canvases live,
-each replaced by another as soon as it is filled, a commit rule drawn at random every few hundred records. What it
-writes is validated by `python -m benchmarks.structured --validate FILE --out FILE`, as a GPU machine need not have the
-validators. On a CPU it takes TRITON_INTERPRET=1, and minutes for a few records.
+each replaced by another as soon as it is filled, a commit rule drawn at random every few hundred records or fewer. What
+it writes is validated by `python -m benchmarks.structured --validate FILE --out FILE`, as a GPU machine need not have
+the validators. On a CPU it takes TRITON_INTERPRET=1, and minutes for a few records.
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
-RECORDS_PER_RULE = 250
+RECORDS_PER_SEAT, FEWEST_RECORDS = (
+    6,
+    12,
+)  # under one rule: few canvases at a time take as many steps as many do
 WIDTH = 16  # of the random head: enough for rows to disagree
 
 
@@ -46,8 +49,9 @@ def main() -> int:
     runs: list[dict[str, Any]] = []
     queue = [name for batch in batches(scaffolds, options.records, options.seed) for name in batch]
     while queue:
-        taken, queue = queue[:RECORDS_PER_RULE], queue[RECORDS_PER_RULE:]
         rule, num_live = filler.draw()
+        count = max(RECORDS_PER_SEAT * num_live, FEWEST_RECORDS)
+        taken, queue = queue[:count], queue[count:]
         num_steps = filler.num_steps
         records += filler.fill(taken, rule, num_live)
         steps = filler.num_steps - num_steps
