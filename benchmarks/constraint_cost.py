@@ -22,16 +22,16 @@ from torch import Tensor
 
 from benchmarks.constraint_workload import TINY, LargeVocabulary, Sizes, random_block, schemas
 from benchmarks.measure import Job, Variant, measure
-from inference.diffusion.constraint import ConstraintBatch
-from inference.diffusion.device_constraint import DeviceConstraint
+from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
 from inference.diffusion.kernels.head import FusedHead
 from inference.diffusion.kernels.naive import HeadReduction, OpenRows, head_reduce_classes
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 from inference.diffusion.model import rope_tables
 from inference.diffusion.rules import Quota
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 CHECKPOINT = Path(__file__).parents[1] / "inference" / "checkpoints" / "dllm"

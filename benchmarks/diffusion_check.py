@@ -12,13 +12,13 @@ from torch import Tensor
 
 from benchmarks.diffusion_serve import ClosedLoop
 from benchmarks.diffusion_workload import Workload
-from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.engine import DiffusionEngine
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.model import LladaModel, attend_all
 from inference.diffusion.request import BranchResult, CallRequest
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.table_store import TableStore
 
 # The engine rounds in other places than a plain forward of the same dtype, but no more often.
 TOLERATED_ERROR_RATIO = 2.0

@@ -17,7 +17,7 @@ from inference.diffusion.config import LladaConfig
 from inference.diffusion.model import LladaModel
 from inference.diffusion.prompt import PREAMBLE
 from inference.diffusion.request import BranchSpec, CallRequest
-from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.structured.scaffold import compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 CHECKPOINT = Path(__file__).parents[1] / "inference" / "checkpoints" / "dllm"

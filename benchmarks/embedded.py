@@ -30,7 +30,7 @@ from inference.diffusion.canvas_forward import PromptCache
 from inference.diffusion.checkpoint import load_model
 from inference.diffusion.prompt import build_prompt
 from inference.diffusion.reference import decode_canvases
-from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.structured.scaffold import compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from workers.settings import CHECKPOINTS
 

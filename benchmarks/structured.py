@@ -28,10 +28,10 @@ from pydantic import ValidationError
 
 from benchmarks.structured_models import validator_of
 from benchmarks.structured_workload import SCHEMAS, batches, compile_all, load_tokenizer
-from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
-from inference.diffusion.random_records import random_records
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.random_records import random_records
+from inference.diffusion.structured.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 STEP_BATCHES = (1, 8, 64)  # canvases

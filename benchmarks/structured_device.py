@@ -20,11 +20,11 @@ from typing import Any
 import torch
 
 from benchmarks.structured_workload import MAX_BATCH, SCHEMAS, batches, compile_all, load_tokenizer
-from inference.diffusion.device_constraint import DeviceConstraint
+from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.rules import CommitRule, Doubt, Factor, Joint, Quota, Threshold
-from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.scaffold import Scaffold
+from inference.diffusion.structured.table_store import TableStore
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 RECORDS_PER_SEAT, FEWEST_RECORDS = (

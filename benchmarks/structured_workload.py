@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.vocabulary import Tokenizer
 from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
-from inference.diffusion.vocabulary import Tokenizer
 
 SCHEMAS = Path(__file__).with_name("structured_schemas.json")
 MAX_BATCH = 64

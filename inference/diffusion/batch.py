@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from inference.diffusion.memory import Run
 from inference.diffusion.prompt import Prompt
 from inference.diffusion.request import CallRequest
-from inference.diffusion.scaffold import Scaffold
 from inference.diffusion.scheduler import Demand
+from inference.diffusion.structured.scaffold import Scaffold
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,8 +25,8 @@ from inference.diffusion.prompt import PROMPT_VERSION, build_prompt
 from inference.diffusion.request import BranchResult, CallRequest
 from inference.diffusion.rules import CommitRule, Threshold
 from inference.diffusion.runner import FilledCanvas, Runner
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.scheduler import Room, admit
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 PromptCache = Literal["frozen", "refresh", "off"]
@@ -85,7 +85,7 @@ class DiffusionEngine:
         self._runner: Runner
         # Imported where it is used: there is no Triton outside Linux, and reading kernels takes a second.
         if model.head_weight.is_cuda if use_kernels is None else use_kernels:
-            from inference.diffusion.device_runner import DeviceRunner
+            from inference.diffusion.device.runner import DeviceRunner
 
             self._runner = DeviceRunner(
                 model,

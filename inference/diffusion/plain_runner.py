@@ -13,13 +13,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.diffusion.batch import Branch, LiveCall
-from inference.diffusion.constraint import ChoiceState, ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.memory import Run
 from inference.diffusion.model import CanvasSegment, LladaModel
 from inference.diffusion.rules import CommitRule, Progress
 from inference.diffusion.runner import FilledCanvas
-from inference.diffusion.slot_groups import TableStore
+from inference.diffusion.structured.constraint import ChoiceState, ConstraintBatch
+from inference.diffusion.structured.slot_groups import TableStore
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from inference.diffusion.canvas_forward import CanvasForward, PromptCache
 from inference.diffusion.model import LladaModel
-from inference.diffusion.scaffold import Scaffold
+from inference.diffusion.structured.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 

@@ -18,8 +18,8 @@ from workers.scorecard_file import read_scorecard_file
 from workers.settings import load_settings
 
 if TYPE_CHECKING:
-    from inference.diffusion.scaffold import Scaffold
-    from inference.diffusion.schema.plan import Slot
+    from inference.diffusion.structured.scaffold import Scaffold
+    from inference.diffusion.structured.schema.plan import Slot
 
 app = typer.Typer(no_args_is_help=True, help="A team's own questions to every call.")
 # Turns of a long call; it bounds the turns that may be cited, and no length depends on it.
@@ -132,8 +132,8 @@ def show(
 
 def _compile(name: str, instructions: str, schema: dict[str, Any]) -> Scaffold:
     from inference.diffusion.config import ConfigError, LladaConfig
-    from inference.diffusion.scaffold import compile_scaffold
-    from inference.diffusion.schema import SchemaError
+    from inference.diffusion.structured.scaffold import compile_scaffold
+    from inference.diffusion.structured.schema import SchemaError
     from inference.diffusion.tokenizer import DiffusionTokenizer, TokenizerError
 
     directory = Path(load_settings().dllm_model)
@@ -153,7 +153,7 @@ def _compile(name: str, instructions: str, schema: dict[str, Any]) -> Scaffold:
 
 
 def _filling(slot: Slot) -> str:
-    from inference.diffusion.schema.languages import Choices
+    from inference.diffusion.structured.schema.languages import Choices
 
     language = slot.language
     if not isinstance(language, Choices):

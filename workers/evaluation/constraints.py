@@ -23,7 +23,7 @@ from analytics.evaluation.entities import ENTITY_FIELDS, same_entity
 from analytics.scorecards import BUILT_IN
 from analytics.simulator import SimulatedCall
 from inference.diffusion.request import CallRequest
-from inference.diffusion.scaffold import SlotSpan
+from inference.diffusion.structured.scaffold import SlotSpan
 from workers.evaluation.decoders import EngineDecoder, PlainCanvas, ReferenceDecoder
 from workers.evaluation.text import BOOTSTRAP_SEED, collect
 from workers.evaluation.text_sets import EVALUATION_SEED, TEXT_SETS, TextSet, request_of

@@ -16,7 +16,7 @@ from inference.diffusion.config import LladaConfig
 from inference.diffusion.prompt import build_prompt
 from inference.diffusion.reference import DecodedCanvas, decode_canvases
 from inference.diffusion.request import BranchSpec, CallRequest
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from workers.evaluation.text import Answer, Decode, SlotEffort
 from workers.fingerprints import fingerprint, model_digest

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from inference.diffusion.prompt import PromptTooLongError, build_prompt
 from inference.diffusion.request import BranchSpec
-from inference.diffusion.scaffold import Scaffold, compile_scaffold
-from inference.diffusion.schema import ValueNotEncodableError
+from inference.diffusion.structured.scaffold import Scaffold, compile_scaffold
+from inference.diffusion.structured.schema import ValueNotEncodableError
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 MAX_TURNS = 200  # evidence slots hold three digits or `null`, so that no training call cites beyond its slot

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from inference.diffusion.scaffold import Scaffold
+from inference.diffusion.structured.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from inference.training.dllm.canvas import EncodedCall, encode_call
 from inference.training.dllm.config import TrainConfig, TrainingError

@@ -10,7 +10,7 @@ import torch
 
 from inference.diffusion.model import LladaModel
 from inference.diffusion.reference import decode_canvases, slot_matches
-from inference.diffusion.scaffold import Scaffold
+from inference.diffusion.structured.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 from inference.training.dllm.canvas import EncodedCall, encode_call
 

@@ -18,7 +18,7 @@ from inference.diffusion.checkpoint import load_model
 from inference.diffusion.model import attend_all
 from inference.diffusion.prompt import build_prompt
 from inference.diffusion.rules import Quota
-from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.structured.scaffold import compile_scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 CHECKPOINT = Path(inference.__file__).parent / "checkpoints" / "dllm"

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from inference.diffusion.reference import decode_canvases
-from inference.diffusion.scaffold import compile_scaffold
+from inference.diffusion.structured.scaffold import compile_scaffold
 from inference.diffusion.tokenizer import train_tokenizer
 from inference.training.dllm.start import embedded_config, fresh_model
 

@@ -23,7 +23,7 @@ from inference.diffusion.checkpoint import load_model, save_model
 from inference.diffusion.model import LladaModel
 from inference.diffusion.reference import decode_canvases
 from inference.diffusion.request import BranchSpec
-from inference.diffusion.scaffold import Scaffold
+from inference.diffusion.structured.scaffold import Scaffold
 from inference.diffusion.tokenizer import DiffusionTokenizer, train_tokenizer
 from inference.training.dllm import (
     ExampleError,

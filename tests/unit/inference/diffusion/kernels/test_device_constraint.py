@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 
-from inference.diffusion.automata import TokenAutomaton
-from inference.diffusion.constraint import ConstraintBatch
-from inference.diffusion.device_constraint import DeviceConstraint, RuleNotOnDeviceError
+from inference.diffusion.device.constraint import DeviceConstraint, RuleNotOnDeviceError
 from inference.diffusion.kernels.naive import HeadReduction, head_reduce_classes
 from inference.diffusion.rules import Doubt, Factor, Joint, Progress, Quota, Threshold
-from inference.diffusion.scaffold import Scaffold, SlotSpan, compile_scaffold
-from inference.diffusion.schema.plan import Slot
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import Scaffold, SlotSpan, compile_scaffold
+from inference.diffusion.structured.schema.plan import Slot
+from inference.diffusion.structured.table_store import TableStore
 from inference.diffusion.tokenizer import train_tokenizer
 
 SCHEMAS = json.loads(

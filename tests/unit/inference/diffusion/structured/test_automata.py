@@ -7,12 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from inference.diffusion.automata import build_automaton, sequence_automaton
-from inference.diffusion.schema.languages import FREE_TEXT
-from inference.diffusion.schema.patterns import full_match
-from inference.diffusion.schema.regex import text_of
-from inference.diffusion.token_tables import AutomatonTooLargeError, Counter, LanguageEmptyError
-from inference.diffusion.vocabulary import Vocabulary
+from inference.diffusion.structured.automata import build_automaton, sequence_automaton
+from inference.diffusion.structured.schema.languages import FREE_TEXT
+from inference.diffusion.structured.schema.patterns import full_match
+from inference.diffusion.structured.schema.regex import text_of
+from inference.diffusion.structured.token_tables import (
+    AutomatonTooLargeError,
+    Counter,
+    LanguageEmptyError,
+)
+from inference.diffusion.structured.vocabulary import Vocabulary
 
 
 @dataclass(eq=False)

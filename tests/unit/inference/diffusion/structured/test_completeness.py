@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis_jsonschema import from_schema
 from jsonschema import Draft202012Validator
 
-from inference.diffusion.automata import TokenAutomaton
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.schema.languages import canonical_text
-from inference.diffusion.schema.plan import write
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.schema.languages import canonical_text
+from inference.diffusion.structured.schema.plan import write
 
 NAMES = [
     "text_bounds text_null text_optional enum_mixed enum_blank enum_escapes enum_large boolean",

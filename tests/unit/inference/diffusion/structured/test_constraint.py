@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from inference.diffusion.assemble import assemble
-from inference.diffusion.conditions import CLOSED, UNDECIDED
-from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.assemble import assemble
+from inference.diffusion.structured.conditions import CLOSED, UNDECIDED
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.table_store import TableStore
 
 
 def record(required=None, **properties):

@@ -9,11 +9,11 @@ import pytest
 import torch
 from llguidance import LLMatcher, LLTokenizer, TokenizerWrapper
 
-from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.schema.formats import FORMATS
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.schema.formats import FORMATS
+from inference.diffusion.structured.table_store import TableStore
 
 SCHEMAS = {
     "plate": ({"type": "string", "pattern": "^[A-Z]{3}-[0-9]{4}$"}, "[A-Z]{3}-[0-9]{4}"),

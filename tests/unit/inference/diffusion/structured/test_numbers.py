@@ -3,7 +3,7 @@ import re
 from decimal import Decimal
 from fractions import Fraction
 
-from inference.diffusion.schema.numbers import (
+from inference.diffusion.structured.schema.numbers import (
     Grid,
     common_step,
     exact,

@@ -11,9 +11,9 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from analytics.records import LeadFeatures, Sentiment, Summary
 from benchmarks.structured import Validators
-from inference.diffusion.random_records import random_records
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.random_records import random_records
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.table_store import TableStore
 
 BATCH_SIZES = (64, 1, 7, 2, 48)
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.schema import SchemaError, compile_plan
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.schema import SchemaError, compile_plan
 
 TEXT = {"type": "string"}
 INTEGER = {"type": "integer"}

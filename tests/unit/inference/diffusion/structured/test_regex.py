@@ -3,8 +3,8 @@ import re
 
 import pytest
 
-from inference.diffusion.schema.patterns import full_match
-from inference.diffusion.schema.regex import RegexError, lengths, parse, text_of
+from inference.diffusion.structured.schema.patterns import full_match
+from inference.diffusion.structured.schema.regex import RegexError, lengths, parse, text_of
 
 PATTERNS = [
     "cat|dog",

@@ -1,8 +1,8 @@
 import pytest
 
 from analytics.records import LeadFeatures, Sentiment, Summary
-from inference.diffusion.scaffold import compile_scaffold
-from inference.diffusion.schema import ValueNotEncodableError
+from inference.diffusion.structured.scaffold import compile_scaffold
+from inference.diffusion.structured.schema import ValueNotEncodableError
 
 SUMMARY = {
     "summary": "Anna books a haircut.",

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.keywords import MAX_SLOT_TOKENS, refuse_unknown
-from inference.diffusion.schema.references import Place, Resolver
-from inference.diffusion.schema.scalars import Values, alternatives
-from inference.diffusion.schema.values import Scalar, json_text, same_value
+from inference.diffusion.structured.schema.errors import SchemaError
+from inference.diffusion.structured.schema.keywords import MAX_SLOT_TOKENS, refuse_unknown
+from inference.diffusion.structured.schema.references import Place, Resolver
+from inference.diffusion.structured.schema.scalars import Values, alternatives
+from inference.diffusion.structured.schema.values import Scalar, json_text, same_value
 
 
 @dataclass(frozen=True, slots=True)

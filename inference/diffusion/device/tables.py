@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.kernels.slot_records import LINK_BITS, Field
-from inference.diffusion.slots import ChoiceTable, SlotTable
-from inference.diffusion.token_tables import DEAD
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.slots import ChoiceTable, SlotTable
+from inference.diffusion.structured.token_tables import DEAD
 
 MAX_DENSE_STATES = 64
 """Automata up to this size are swept as matrices: few of their links are missing, and 16 KiB of links fit a program."""

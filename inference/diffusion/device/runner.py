@@ -19,18 +19,18 @@ from torch import Tensor
 from torch.profiler import record_function
 
 from inference.diffusion.batch import LiveCall
-from inference.diffusion.device_constraint import DeviceConstraint
+from inference.diffusion.device.constraint import DeviceConstraint
+from inference.diffusion.device.graphs import StepGraphs
+from inference.diffusion.device.step_layout import DeviceLayout, Seat, StepSize, power_of_two
+from inference.diffusion.device.trunk import Bounds, PackedTrunk
 from inference.diffusion.kernels.head import FusedHead
 from inference.diffusion.kernels.naive import Canvases, OpenRows
 from inference.diffusion.kernels.open_rows import count_open, list_open
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 from inference.diffusion.model import LladaModel
-from inference.diffusion.packed_trunk import Bounds, PackedTrunk
 from inference.diffusion.rules import CommitRule
 from inference.diffusion.runner import FilledCanvas
-from inference.diffusion.step_graphs import StepGraphs
-from inference.diffusion.step_layout import DeviceLayout, Seat, StepSize, power_of_two
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.table_store import TableStore
 
 
 @dataclass(frozen=True, slots=True)

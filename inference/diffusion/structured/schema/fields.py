@@ -5,11 +5,17 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.languages import FREE_TEXT, Choices, Empty, Language, Regular
-from inference.diffusion.schema.numbers import Grid, grid_regex
-from inference.diffusion.schema.regex import Regex, char_sets, lengths, literal, text_of
-from inference.diffusion.schema.scalars import (
+from inference.diffusion.structured.schema.errors import SchemaError
+from inference.diffusion.structured.schema.languages import (
+    FREE_TEXT,
+    Choices,
+    Empty,
+    Language,
+    Regular,
+)
+from inference.diffusion.structured.schema.numbers import Grid, grid_regex
+from inference.diffusion.structured.schema.regex import Regex, char_sets, lengths, literal, text_of
+from inference.diffusion.structured.schema.scalars import (
     Alternative,
     FreeText,
     Numbers,
@@ -18,7 +24,13 @@ from inference.diffusion.schema.scalars import (
     Values,
     unique,
 )
-from inference.diffusion.schema.values import ABSENT, Absent, Scalar, json_text, same_value
+from inference.diffusion.structured.schema.values import (
+    ABSENT,
+    Absent,
+    Scalar,
+    json_text,
+    same_value,
+)
 
 DEFAULT_CHARACTERS = 102  # free text without maxLength: two short sentences in 32 tokens
 DEFAULT_PATTERN_CHARACTERS = 32  # strings of a pattern without bound

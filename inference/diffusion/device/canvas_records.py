@@ -11,12 +11,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.diffusion.automata import TokenAutomaton
-from inference.diffusion.conditions import PlacedSlot, place_slots
-from inference.diffusion.device_tables import MAX_DENSE_STATES, DeviceTables
+from inference.diffusion.device.tables import MAX_DENSE_STATES, DeviceTables
 from inference.diffusion.kernels.slot_records import Field
-from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.conditions import PlacedSlot, place_slots
+from inference.diffusion.structured.scaffold import Scaffold
+from inference.diffusion.structured.table_store import TableStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from inference.diffusion.slots import SlotTable
+from inference.diffusion.structured.slots import SlotTable
 
 
 def size_class(size: int) -> int:

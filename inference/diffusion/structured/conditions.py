@@ -15,9 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.diffusion.scaffold import Scaffold, SlotSpan
-from inference.diffusion.schema.languages import Choices
-from inference.diffusion.slots import ChoiceTable
+from inference.diffusion.structured.scaffold import Scaffold, SlotSpan
+from inference.diffusion.structured.schema.languages import Choices
+from inference.diffusion.structured.slots import ChoiceTable
 
 UNDECIDED, CLOSED = -1, -2
 """States of a finite slot beside the number of its choice."""

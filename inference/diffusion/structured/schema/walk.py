@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.fields import Presence, field_language
-from inference.diffusion.schema.keywords import ARRAY, OBJECT, Schema, refuse_unknown
-from inference.diffusion.schema.languages import Choices, Language
-from inference.diffusion.schema.plan import (
+from inference.diffusion.structured.schema.errors import SchemaError
+from inference.diffusion.structured.schema.fields import Presence, field_language
+from inference.diffusion.structured.schema.keywords import ARRAY, OBJECT, Schema, refuse_unknown
+from inference.diffusion.structured.schema.languages import Choices, Language
+from inference.diffusion.structured.schema.plan import (
     OPEN,
     ArrayNode,
     Condition,
@@ -21,10 +21,10 @@ from inference.diffusion.schema.plan import (
     Variants,
     escaped,
 )
-from inference.diffusion.schema.references import Place, Resolver
-from inference.diffusion.schema.scalars import alternatives
-from inference.diffusion.schema.unions import Options, find_tag, options_of
-from inference.diffusion.schema.values import ABSENT, Absent, JsonValue
+from inference.diffusion.structured.schema.references import Place, Resolver
+from inference.diffusion.structured.schema.scalars import alternatives
+from inference.diffusion.structured.schema.unions import Options, find_tag, options_of
+from inference.diffusion.structured.schema.values import ABSENT, Absent, JsonValue
 
 MAX_SLOTS = 512
 """Slots of one record. Each holds at least one token, so more would not fit a canvas."""

@@ -20,11 +20,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from inference.diffusion.canvas_records import AUTOMATA, CHOICES, canvas_records
-from inference.diffusion.conditions import UNDECIDED
-from inference.diffusion.device_layout import CANVASES, POSITIONS, Launch, Seat, lay_out
-from inference.diffusion.device_lists import DeviceLists
-from inference.diffusion.device_tables import DeviceTables
+from inference.diffusion.device.canvas_records import AUTOMATA, CHOICES, canvas_records
+from inference.diffusion.device.lists import DeviceLists
+from inference.diffusion.device.slot_layout import CANVASES, POSITIONS, Launch, Seat, lay_out
+from inference.diffusion.device.tables import DeviceTables
 from inference.diffusion.kernels.naive import HeadReduction, Rule
 from inference.diffusion.kernels.slot_canvases import choose_kernel, close_kernel
 from inference.diffusion.kernels.slot_choices import (
@@ -34,8 +33,9 @@ from inference.diffusion.kernels.slot_choices import (
 from inference.diffusion.kernels.slot_positions import bundle_kernel, weigh_kernel
 from inference.diffusion.kernels.slot_sweeps import commit_slots_kernel, sweep_kernel
 from inference.diffusion.rules import CommitRule, Doubt, Factor, Joint, Quota, Threshold
-from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.table_store import TableStore, size_class
+from inference.diffusion.structured.conditions import UNDECIDED
+from inference.diffusion.structured.scaffold import Scaffold
+from inference.diffusion.structured.table_store import TableStore, size_class
 
 RULES: dict[type[Any], tuple[Rule, Callable[[Any], tuple[float, float]]]] = {
     Threshold: (Rule.THRESHOLD, lambda rule: (rule.value, 0)),

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from inference.diffusion.table_store import size_class
+from inference.diffusion.structured.table_store import size_class
 
 ALIGNMENT = 4  # numbers: kernels are compiled once for addresses that are multiples of 16 bytes, once for others
 

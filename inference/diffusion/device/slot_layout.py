@@ -9,7 +9,7 @@ import numpy as np
 import triton
 from numpy.typing import NDArray
 
-from inference.diffusion.canvas_records import CHOICES, CanvasRecords
+from inference.diffusion.device.canvas_records import CHOICES, CanvasRecords
 from inference.diffusion.kernels.slot_canvases import CanvasField
 from inference.diffusion.kernels.slot_records import Field
 

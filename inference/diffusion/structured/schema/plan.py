@@ -9,9 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from inference.diffusion.schema.errors import ValueNotEncodableError
-from inference.diffusion.schema.languages import Choices, Language
-from inference.diffusion.schema.values import ABSENT, Absent, JsonValue, json_text, same_value
+from inference.diffusion.structured.schema.errors import ValueNotEncodableError
+from inference.diffusion.structured.schema.languages import Choices, Language
+from inference.diffusion.structured.schema.values import (
+    ABSENT,
+    Absent,
+    JsonValue,
+    json_text,
+    same_value,
+)
 
 OPEN = 0
 """Group of the choice of a gate that says the object or array is there."""

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from inference.diffusion.schema.determinism import needs_more_states
-from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.formats import FORMATS
-from inference.diffusion.schema.keywords import BY_TYPE, Schema, refuse_unknown
-from inference.diffusion.schema.languages import MAX_SCORED_CHOICES
-from inference.diffusion.schema.numbers import (
+from inference.diffusion.structured.schema.determinism import needs_more_states
+from inference.diffusion.structured.schema.errors import SchemaError
+from inference.diffusion.structured.schema.formats import FORMATS
+from inference.diffusion.structured.schema.keywords import BY_TYPE, Schema, refuse_unknown
+from inference.diffusion.structured.schema.languages import MAX_SCORED_CHOICES
+from inference.diffusion.structured.schema.numbers import (
     DEFAULT_STEP,
     Grid,
     common_step,
@@ -19,8 +19,8 @@ from inference.diffusion.schema.numbers import (
     grid,
     number_of,
 )
-from inference.diffusion.schema.patterns import full_match
-from inference.diffusion.schema.regex import (
+from inference.diffusion.structured.schema.patterns import full_match
+from inference.diffusion.structured.schema.regex import (
     Chars,
     Regex,
     RegexError,
@@ -29,7 +29,7 @@ from inference.diffusion.schema.regex import (
     parse,
     size,
 )
-from inference.diffusion.schema.values import Scalar, same_value
+from inference.diffusion.structured.schema.values import Scalar, same_value
 
 MAX_TURN = 999
 """Highest turn that an evidence slot can cite: three digits, more turns than any prompt holds."""

@@ -22,24 +22,24 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.diffusion.automata import TokenAutomaton
-from inference.diffusion.conditions import (
+from inference.diffusion.kernels.naive import HeadReduction
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.conditions import (
     UNDECIDED,
     ChoiceState,
     Conditions,
     PlacedSlot,
     place_slots,
 )
-from inference.diffusion.kernels.naive import HeadReduction
-from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.slot_groups import (
+from inference.diffusion.structured.scaffold import Scaffold
+from inference.diffusion.structured.slot_groups import (
     AutomatonGroup,
     ChoiceGroup,
     GroupProposal,
     Rows,
 )
-from inference.diffusion.slots import ChoiceTable
-from inference.diffusion.table_store import TableStore, size_class
+from inference.diffusion.structured.slots import ChoiceTable
+from inference.diffusion.structured.table_store import TableStore, size_class
 
 FEW_CHOICES = 64  # sets up to this size are padded to each other's: enumerations, and the turns of a usual call
 

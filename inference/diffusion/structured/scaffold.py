@@ -12,12 +12,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from inference.diffusion.automata import TokenAutomaton
-from inference.diffusion.schema import Plan, SchemaError, ValueNotEncodableError, compile_plan
-from inference.diffusion.schema.languages import Choices
-from inference.diffusion.schema.plan import Reading, Slot, lay_out, read, write
-from inference.diffusion.slots import SlotCompiler, SlotTable, slot_compiler
-from inference.diffusion.vocabulary import Tokenizer
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.schema import (
+    Plan,
+    SchemaError,
+    ValueNotEncodableError,
+    compile_plan,
+)
+from inference.diffusion.structured.schema.languages import Choices
+from inference.diffusion.structured.schema.plan import Reading, Slot, lay_out, read, write
+from inference.diffusion.structured.slots import SlotCompiler, SlotTable, slot_compiler
+from inference.diffusion.structured.vocabulary import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from inference.diffusion.schema.charsets import Ranges
-from inference.diffusion.schema.regex import Anchor, Chars, Either, Regex, Repeat, Sequence
+from inference.diffusion.structured.schema.charsets import Ranges
+from inference.diffusion.structured.schema.regex import (
+    Anchor,
+    Chars,
+    Either,
+    Regex,
+    Repeat,
+    Sequence,
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from inference.diffusion.scaffold import Scaffold, SlotSpan
-from inference.diffusion.schema.languages import Choices
-from inference.diffusion.schema.values import Absent, Scalar
-from inference.diffusion.slots import ChoiceTable
+from inference.diffusion.structured.scaffold import Scaffold, SlotSpan
+from inference.diffusion.structured.schema.languages import Choices
+from inference.diffusion.structured.schema.values import Absent, Scalar
+from inference.diffusion.structured.slots import ChoiceTable
 
 MIN_ODDS = 0.005  # what rounds to a per cent
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from inference.diffusion.schema.errors import SchemaError
+from inference.diffusion.structured.schema.errors import SchemaError
 
 Schema = dict[str, Any]
 

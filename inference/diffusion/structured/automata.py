@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from outlines_core import Index
 from outlines_core import Vocabulary as OutlinesVocabulary
 
-from inference.diffusion.schema.regex import parse, text_of
-from inference.diffusion.token_tables import (
+from inference.diffusion.structured.schema.regex import parse, text_of
+from inference.diffusion.structured.token_tables import (
     DEAD,
     MAX_RAW_SIZE,
     MAX_STATES,
@@ -31,7 +31,7 @@ from inference.diffusion.token_tables import (
     reachable,
     with_start,
 )
-from inference.diffusion.vocabulary import Vocabulary
+from inference.diffusion.structured.vocabulary import Vocabulary
 
 MAX_COUNTED_STATES = 256  # states times counts up to which parts of characters are counted too
 _END = 0  # the byte that ends every text; no text holds it

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote
 
-from inference.diffusion.schema.errors import SchemaError
-from inference.diffusion.schema.keywords import Schema, refuse_unknown
-from inference.diffusion.schema.plan import escaped
+from inference.diffusion.structured.schema.errors import SchemaError
+from inference.diffusion.structured.schema.keywords import Schema, refuse_unknown
+from inference.diffusion.structured.schema.plan import escaped
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-from inference.diffusion.schema.values import Scalar
+from inference.diffusion.structured.schema.values import Scalar
 
 MAX_DIGITS = 12  # digits before the point where the schema sets no bound: any price or phone number
 DEFAULT_STEP = Fraction(1, 10_000)  # numbers without multipleOf have four decimals

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from inference.diffusion.assemble import AssembledRecord, assemble
-from inference.diffusion.constraint import ConstraintBatch
 from inference.diffusion.kernels.naive import head_reduce_classes
-from inference.diffusion.scaffold import Scaffold
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.assemble import AssembledRecord, assemble
+from inference.diffusion.structured.constraint import ConstraintBatch
+from inference.diffusion.structured.scaffold import Scaffold
+from inference.diffusion.structured.table_store import TableStore
 
 _WIDTH = 16  # of the random head: enough for rows to disagree
 

@@ -9,10 +9,10 @@ import enum
 import re
 from dataclasses import dataclass
 
-from inference.diffusion.schema.charsets import SPACE, WRITABLE, complement, intersection
-from inference.diffusion.schema.numbers import number_of, text_of_number
-from inference.diffusion.schema.regex import Chars, Repeat, Sequence, text_of
-from inference.diffusion.schema.values import ABSENT, Absent, Scalar, same_value
+from inference.diffusion.structured.schema.charsets import SPACE, WRITABLE, complement, intersection
+from inference.diffusion.structured.schema.numbers import number_of, text_of_number
+from inference.diffusion.structured.schema.regex import Chars, Repeat, Sequence, text_of
+from inference.diffusion.structured.schema.values import ABSENT, Absent, Scalar, same_value
 
 _LETTERS = intersection(WRITABLE, complement(SPACE))
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from inference.diffusion.automata import TokenAutomaton
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.naive_slots import best_path, choice_scores, slot_marginals
-from inference.diffusion.slots import ChoiceTable
-from inference.diffusion.table_store import TableStore
+from inference.diffusion.structured.automata import TokenAutomaton
+from inference.diffusion.structured.slots import ChoiceTable
+from inference.diffusion.structured.table_store import TableStore
 
 LOG_PROBABILITY_FLOOR = -1e4
 """Least log-probability of a token, so that structure alone decides what is illegal: -inf means forbidden."""

@@ -9,13 +9,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from inference.diffusion.automata import TokenAutomaton, build_automaton, sequence_automaton
-from inference.diffusion.schema import SchemaError
-from inference.diffusion.schema.keywords import MAX_SLOT_TOKENS
-from inference.diffusion.schema.languages import Choices, Empty, Regular
-from inference.diffusion.schema.plan import Slot
-from inference.diffusion.token_tables import AutomatonTooLargeError, Counter, LanguageEmptyError
-from inference.diffusion.vocabulary import Tokenizer, Vocabulary
+from inference.diffusion.structured.automata import (
+    TokenAutomaton,
+    build_automaton,
+    sequence_automaton,
+)
+from inference.diffusion.structured.schema import SchemaError
+from inference.diffusion.structured.schema.keywords import MAX_SLOT_TOKENS
+from inference.diffusion.structured.schema.languages import Choices, Empty, Regular
+from inference.diffusion.structured.schema.plan import Slot
+from inference.diffusion.structured.token_tables import (
+    AutomatonTooLargeError,
+    Counter,
+    LanguageEmptyError,
+)
+from inference.diffusion.structured.vocabulary import Tokenizer, Vocabulary
 
 CHARACTERS_PER_TOKEN = 3.2  # English speech runs at 4; names and prices need the room
 MIN_TEXT_TOKENS = 4

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from inference.diffusion.schema.charsets import WRITABLE, intersection
-from inference.diffusion.schema.regex import (
+from inference.diffusion.structured.schema.charsets import WRITABLE, intersection
+from inference.diffusion.structured.schema.regex import (
     EMPTY,
     NOTHING,
     Anchor,

@@ -11,7 +11,7 @@ import string
 from dataclasses import dataclass
 from functools import lru_cache
 
-from inference.diffusion.schema.charsets import (
+from inference.diffusion.structured.schema.charsets import (
     ASCII,
     DIGITS,
     LAST_CODE_POINT,

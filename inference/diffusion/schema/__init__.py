@@ -1,7 +1,0 @@
-"""JSON schemas compiled to plans: fixed text and slots, each slot with the language that may fill it."""
-
-from inference.diffusion.schema.errors import SchemaError, ValueNotEncodableError
-from inference.diffusion.schema.plan import Plan
-from inference.diffusion.schema.walk import compile_plan
-
-__all__ = ["Plan", "SchemaError", "ValueNotEncodableError", "compile_plan"]
