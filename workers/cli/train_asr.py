@@ -22,7 +22,7 @@ from analytics.simulator.speech.corpus import (
 from analytics.simulator.speech.voices import (
     HELDOUT_ESPEAK_VOICES,
     HELDOUT_FLITE_VOICES,
-    TRAINING_VOICES,
+    KNOWN_VOICES,
 )
 from inference.training.asr.config import AsrTrainingConfig
 from inference.training.asr.train import train_asr
@@ -59,11 +59,11 @@ def dev_sets() -> Mapping[str, Sequence[SpokenUtterance]]:
     known, held = spread(call_texts(seed, "train")), spread(call_texts(seed, "heldout"))
     open_text = sentences(seed, split="heldout")
     plans = {
-        "known": (known, TRAINING_VOICES),
+        "known": (known, KNOWN_VOICES),
         "unseen espeak": (known, HELDOUT_ESPEAK_VOICES),
         "unseen flite": (known, HELDOUT_FLITE_VOICES),
-        "heldout wording": (held, TRAINING_VOICES),
-        "open text": (open_text, TRAINING_VOICES),
+        "heldout wording": (held, KNOWN_VOICES),
+        "open text": (open_text, KNOWN_VOICES),
     }
     return {
         name: list(islice(speak_all(stream, voices, seed), _DEV_UTTERANCES))

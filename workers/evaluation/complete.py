@@ -12,7 +12,7 @@ from workers.evaluation.report import EvaluationReport
 from workers.evaluation.run import Tell, run_steps, run_text
 from workers.evaluation.run_speech import HeardSets, run_end_to_end, run_speech
 from workers.evaluation.speech import Transcribe
-from workers.evaluation.speech_sets import KNOWN_VOICES, SPEECH_SETS
+from workers.evaluation.speech_sets import KNOWN_SET, SPEECH_SETS
 from workers.evaluation.steps import StepsRow
 from workers.evaluation.text import SetReport
 from workers.fingerprints import code_version, model_digest
@@ -65,7 +65,7 @@ def evaluate(plan: Plan, chosen: Settings, tell: Tell) -> EvaluationReport:
             seed=plan.seed,
             tell=tell,
             processes=plan.processes,
-            speech_sets=SPEECH_SETS if "speech" in plan.parts else (KNOWN_VOICES,),
+            speech_sets=SPEECH_SETS if "speech" in plan.parts else (KNOWN_SET,),
         )
     if "end-to-end" in plan.parts:
         end_to_end = run_end_to_end(decoder, sets, threshold=threshold, tell=tell)

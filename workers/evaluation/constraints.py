@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -80,35 +80,42 @@ def main(argv: Sequence[str] | None = None) -> None:
     chosen = options.parse_args(argv)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
-    engine = EngineDecoder(chosen.checkpoint, device=chosen.device)
-    plain = ReferenceDecoder(chosen.checkpoint, device=chosen.device)
-    names = chosen.sets or ["heldout", "heldout_10"]
-    comparisons = []
-    for text_set in TEXT_SETS:
-        if text_set.name in names:
-            calls = text_set.calls(chosen.calls, chosen.seed)
-            comparisons.append(compare(text_set, calls, engine, plain, chosen.threshold))
-            sys.stdout.write(markdown(comparisons[-1]))
-    result = {
+    decoders = Decoders(chosen.checkpoint, chosen.device, chosen.threshold)
+    result: dict[str, Any] = {
         "command": f"python -m workers.evaluation.constraints {' '.join(argv or sys.argv[1:])}",
-        "fingerprints": [decoder.fingerprint(chosen.threshold) for decoder in (engine, plain)],
-        "sets": [asdict(comparison) for comparison in comparisons],
+        "fingerprints": decoders.fingerprints,
+        "sets": [],
     }
-    chosen.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+    for text_set in TEXT_SETS:
+        if text_set.name in (chosen.sets or ("heldout", "heldout_10")):
+            calls = text_set.calls(chosen.calls, chosen.seed)
+            comparison = compare(text_set, calls, decoders)
+            result["sets"].append(asdict(comparison))
+            chosen.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
+            print(markdown(comparison), flush=True)
 
 
-def compare(
-    text_set: TextSet,
-    calls: Sequence[SimulatedCall],
-    engine: EngineDecoder,
-    plain: ReferenceDecoder,
-    threshold: float,
-) -> Comparison:
-    """Decode the calls both ways, at the same threshold."""
+class Decoders:
+    """Both ways to decode, of one checkpoint, at the same threshold."""
+
+    def __init__(self, checkpoint: str, device: str, threshold: float) -> None:
+        engine = EngineDecoder(checkpoint, device=device)
+        self._plain = ReferenceDecoder(checkpoint, device=device)
+        self._threshold = threshold
+        self.fingerprints = [one.fingerprint(threshold) for one in (engine, self._plain)]
+        self.constrained = engine.at(threshold)
+
+    def plain(self, requests: Sequence[CallRequest]) -> Iterator[PlainCanvas]:
+        """Canvases that nothing constrains."""
+        return self._plain.canvases(self._threshold, requests)
+
+
+def compare(text_set: TextSet, calls: Sequence[SimulatedCall], decoders: Decoders) -> Comparison:
+    """Decode the calls both ways."""
     requests = [request_of(call) for call in calls]
-    answers = collect([call.id for call in calls], engine.at(threshold)(requests))
+    answers = collect([call.id for call in calls], decoders.constrained(requests))
     found = [{name: answer.value or {} for name, answer in of_call.items()} for of_call in answers]
-    plain_found, is_valid = _plain_records(plain, threshold, requests)
+    plain_found, is_valid = _plain_records(requests, decoders.plain(requests))
     right, plain_right = _right(calls, found), _right(calls, plain_found)
     bootstrap = Bootstrap(len(calls), seed=BOOTSTRAP_SEED)
 
@@ -142,11 +149,11 @@ def compare(
 
 
 def _plain_records(
-    decoder: ReferenceDecoder, threshold: float, requests: Sequence[CallRequest]
+    requests: Sequence[CallRequest], canvases: Iterable[PlainCanvas]
 ) -> tuple[list[dict[str, dict[str, Any]]], dict[str, list[bool]]]:
     """What the plain decoder's slots say, call by call; per scorecard, whether all of a record's slots can be read."""
     found: dict[str, dict[str, dict[str, Any]]] = {request.call_id: {} for request in requests}
-    for plain in decoder.canvases(threshold, requests):
+    for plain in canvases:
         found[plain.call_id][plain.scaffold.name] = dict(_values(plain))
     valid = {
         card.name: [UNREADABLE not in of_call[card.name].values() for of_call in found.values()]
@@ -209,7 +216,7 @@ def markdown(comparison: Comparison) -> str:
         lines.append(f"| {row.name} | {' | '.join(cells)} | {_with_interval(row.difference)} |")
     lines += ["", "Plain records whose every slot can be read: "]
     valid = (f"{name} {100 * (e.value or 0):.1f} %" for name, e in comparison.valid.items())
-    return "\n".join(lines) + ", ".join(valid) + ".\n\n"
+    return "\n".join(lines) + ", ".join(valid) + ".\n"
 
 
 def _with_interval(estimate: Estimate) -> str:

@@ -102,16 +102,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     options.add_argument("--calls", type=int, default=200, help="labelled by the team's rule")
     options.add_argument("--evaluation-calls", type=int, default=300)
-    options.add_argument("--steps", type=int, default=200)
+    options.add_argument("--steps", type=int, default=120)
     options.add_argument("--rank", type=int, default=16)
-    options.add_argument("--learning-rate", type=float, default=1e-3)
+    options.add_argument("--learning-rate", type=float, default=2e-3)
     chosen = options.parse_args(argv)
     work: Path = chosen.work
     work.mkdir(parents=True, exist_ok=True)
     write_labelled_calls(work / "calls.jsonl", chosen.calls)
     settings = (
         f"--steps {chosen.steps} --lora-rank {chosen.rank} --other-lr {chosen.learning_rate} --warmup-steps 20 "
-        "--rows 1 --row-length 1024 --mask-draws 1 --workers 0 --evaluation-calls 0"
+        "--rows 1 --row-length 1536 --mask-draws 1 --workers 0 --evaluation-calls 0"
     )
     places = ["--data", work / "calls.jsonl", "--from", chosen.checkpoint]
     places += ["--out", work / "adapter", "--state", work / "state"]

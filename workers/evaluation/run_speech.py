@@ -13,7 +13,7 @@ from workers.evaluation.decoders import Decoder
 from workers.evaluation.end_to_end import compare_audio_with_text
 from workers.evaluation.run import Tell
 from workers.evaluation.speech import HeardRecording, Transcribe, hear, report_on_speech
-from workers.evaluation.speech_sets import KNOWN_VOICES, SPEECH_SETS, SpeechSet
+from workers.evaluation.speech_sets import KNOWN_SET, SPEECH_SETS, SpeechSet
 from workers.evaluation.text import SetReport
 
 LoadRecognizer = Callable[[], Transcribe]
@@ -114,7 +114,7 @@ def run_end_to_end(
     decoder: Decoder, sets: HeardSets, *, threshold: float, tell: Tell
 ) -> list[SetReport]:
     """Records of the calls in known voices, from audio and from clean text; nothing when they could not be spoken."""
-    heard = sets.heard.get(KNOWN_VOICES.name, [])
+    heard = sets.heard.get(KNOWN_SET.name, [])
     if not heard:
         return []
     tell(f"end to end: {len(heard):,} calls from audio, and the same from clean text")

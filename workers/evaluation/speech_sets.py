@@ -18,7 +18,7 @@ from analytics.simulator.speech.synthesis import TELEPHONE_RATE
 from analytics.simulator.speech.voices import (
     HELDOUT_ESPEAK_VOICES,
     HELDOUT_FLITE_VOICES,
-    TRAINING_VOICES,
+    KNOWN_VOICES,
     Voice,
 )
 from workers.evaluation.text_sets import EVALUATION_SEED, TextSet
@@ -134,13 +134,13 @@ class Wordless:
             yield SpokenRecording(np.clip(heard, -1, 1), ())
 
 
-KNOWN_VOICES: Final = SpokenCalls("known", "known voices, known wording", TRAINING_VOICES)
+KNOWN_SET: Final = SpokenCalls("known", "known voices, known wording", KNOWN_VOICES)
 SPEECH_SETS: Final[tuple[SpeechSet, ...]] = (
-    KNOWN_VOICES,
+    KNOWN_SET,
     SpokenCalls("new_espeak", "unseen espeak voices, known wording", HELDOUT_ESPEAK_VOICES),
     SpokenCalls("new_flite", "unseen flite voice, known wording", HELDOUT_FLITE_VOICES),
-    SpokenCalls("heldout", "known voices, unseen wording", TRAINING_VOICES, split="heldout"),
-    SpokenOpenText("open_text", "known voices, sentences on anything", TRAINING_VOICES),
+    SpokenCalls("heldout", "known voices, unseen wording", KNOWN_VOICES, split="heldout"),
+    SpokenOpenText("open_text", "known voices, sentences on anything", KNOWN_VOICES),
     Wordless("silence", "a quiet line"),
     Wordless("noise", "line noise"),
     Wordless("music", "hold music"),

@@ -17,7 +17,7 @@ from analytics.simulator.speech.line import (
     telephone_band,
 )
 from analytics.simulator.speech.synthesis import TELEPHONE_RATE, speak_written
-from analytics.simulator.speech.voices import TRAINING_VOICES, Voice
+from analytics.simulator.speech.voices import KNOWN_VOICES, Voice
 
 Role = Literal["agent", "caller"]
 AGENT_CHANNEL, CALLER_CHANNEL = 0, 1
@@ -77,7 +77,7 @@ def render_call(
     turns: Sequence[tuple[Role, str]],
     seed: int,
     *,
-    voices: Sequence[Voice] = TRAINING_VOICES,
+    voices: Sequence[Voice] = KNOWN_VOICES,
     conditions: Conditions | None = None,
 ) -> RenderedCall:
     """Speak (role, written text) turns in two voices and lay them out as one recording.

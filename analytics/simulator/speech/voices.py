@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 Engine = Literal["espeak", "flite"]
@@ -73,6 +73,9 @@ TRAINING_VOICES: Final = (
     Voice("flite", "kal", 0.06, _FLITE_VARIATION),
     Voice("flite", "kal16", 0.06, _FLITE_VARIATION),
 )
+KNOWN_VOICES: Final = tuple(replace(voice, variation=0.0) for voice in TRAINING_VOICES)
+"""The voices of training as they are: what a recogniser that was trained on them is tested with."""
+
 HELDOUT_ESPEAK_VOICES: Final = tuple(
     voice
     for accent, variants in _HELDOUT_VARIANTS.items()

@@ -22,6 +22,7 @@ from analytics.simulator.speech.synthesis import resample_to_telephone, trim_sil
 from analytics.simulator.speech.voices import (
     HELDOUT_ESPEAK_VOICES,
     HELDOUT_FLITE_VOICES,
+    KNOWN_VOICES,
     TRAINING_VOICES,
     Voice,
 )
@@ -39,7 +40,7 @@ _CALL: list[tuple[render.Role, str]] = [
 def _tone(text: str, voice: Voice, rng: random.Random) -> tuple[np.ndarray, str]:
     """Stands in for an engine: a tone as long as the text, its pitch told by the voice."""
     time = np.arange(400 * len(text)) / 8_000
-    hz = 400 + TRAINING_VOICES.index(voice) * 20
+    hz = 400 + KNOWN_VOICES.index(voice) * 20
     return (0.1 * np.sin(2 * np.pi * hz * time)).astype(np.float32), text
 
 
