@@ -123,13 +123,17 @@ class DiffusionEngine:
     ) -> DiffusionEngine:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError.
 
-        On a CPU the model computes in float32, on a GPU in bfloat16.
+        On a GPU the model computes in bfloat16, on a CPU in float32, save for the products inside its blocks where the
+        CPU has units for bfloat16.
         """
         directory = resolve_checkpoint(source)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         model = load_model(directory, device=device, dtype=dtype).eval()
+        is_narrow = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        if is_narrow:
+            model.narrow_projections()
         return cls(
             model,
             DiffusionTokenizer.load(directory, model.config),
@@ -137,7 +141,7 @@ class DiffusionEngine:
             max_batch_tokens=max_batch_tokens,
             max_batch_calls=max_batch_calls,
             prompt_cache=prompt_cache,
-            weights_digest=_weights_digest(directory),
+            weights_digest=_weights_digest(directory) + (" bfloat16" if is_narrow else ""),
         )
 
     @property

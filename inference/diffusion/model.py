@@ -27,8 +27,13 @@ q and k come rotated."""
 class Linear(nn.Linear):
     """A bias-free projection that computes in the dtype of its input, whatever the dtype of the stored weight."""
 
+    narrow: Tensor | None = None
+    """The weight in bfloat16, to multiply with it instead: see `LladaModel.narrow_projections`."""
+
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in_features]` to `[..., out_features]`."""
+        """`[..., in_features]` to `[..., out_features]`, in the dtype of `x`."""
+        if self.narrow is not None:
+            return F.linear(x.to(self.narrow.dtype), self.narrow).to(x.dtype)
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -76,7 +81,10 @@ class Block(nn.Module):
         """Add attention output `[..., n_heads, head_dim]` and the feed-forward layer to `x [..., d_model]`."""
         x = x + self.attn_out(attended.flatten(-2))
         normed = self.ff_norm(x)
-        return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
+        if torch.is_grad_enabled():
+            return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
+        gate = F.silu(self.ff_proj(normed), inplace=True).mul_(self.up_proj(normed))
+        return self.ff_out(gate).add_(x)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +122,16 @@ class LladaModel(nn.Module):
         if not config.weight_tying:
             parts["ff_out"] = Linear(config.d_model, config.embedding_size, bias=False)
         self.model = nn.ModuleDict({"transformer": nn.ModuleDict(parts)})
+
+    def narrow_projections(self) -> None:
+        """Multiply in bfloat16 inside the blocks, with everything between in the dtype of the weights.
+
+        For CPUs that have units for it: there it takes half the time, and rounds a row alike in every batch.
+        """
+        for block in self.blocks:
+            for part in block.children():
+                if isinstance(part, Linear):
+                    part.narrow = part.weight.detach().bfloat16()
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -209,6 +227,7 @@ class LladaModel(nn.Module):
         segments: Sequence[CanvasSegment],
         prompts: KVCache,
         canvases: KVCache,
+        is_wanted: Tensor,
     ) -> Tensor:
         """Forward over the open positions of many canvases, each over its prompt and its own canvas.
 
@@ -219,15 +238,20 @@ class LladaModel(nn.Module):
             segments: one per canvas.
             prompts: keys and values of the prompts; read.
             canvases: keys and values of whole canvases; the rows of the open positions are overwritten.
+            is_wanted: bool `[num_open]`, positions whose hidden states are; others stop at their last keys and values.
 
         Returns:
-            Final hidden states `[num_open, d_model]`.
+            Final hidden states `[num_wanted, d_model]`.
         """
         counts = [segment.num_open for segment in segments]
-
-        def attend(layer: int, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        x, cos, sin = self._enter(token_ids, positions, None)
+        for layer, block in enumerate(self.blocks):
+            q, k, v = block.project(x, cos, sin)
             canvases.keys[layer, rows] = k
             canvases.values[layer, rows] = v
+            if layer + 1 == self.config.n_layers:
+                counts = [int(part.sum()) for part in is_wanted.split(counts)]
+                x, q = x[is_wanted], q[is_wanted]
             out = []
             for segment, q_part in zip(segments, q.split(counts), strict=True):
                 prompt = slice(segment.prompt_start, segment.prompt_end)
@@ -235,9 +259,8 @@ class LladaModel(nn.Module):
                 k_part = torch.cat([prompts.keys[layer, prompt], canvases.keys[layer, canvas]])
                 v_part = torch.cat([prompts.values[layer, prompt], canvases.values[layer, canvas]])
                 out.append(attend_all(q_part, k_part, v_part))
-            return torch.cat(out)
-
-        return self.trunk(token_ids, positions, attend)
+            x = block.merge(x, torch.cat(out))
+        return cast(Tensor, self._part("ln_f")(x))
 
     def new_cache(self, num_tokens: int) -> KVCache:
         """A cache for `num_tokens` tokens, in the dtype and on the device of the weights; nothing is in it yet."""

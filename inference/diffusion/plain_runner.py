@@ -150,19 +150,21 @@ class PlainRunner:
             )
             pieces.append(open_places)
         places = torch.cat(pieces)
+        tokens = self._tokens[places]
+        is_masked = tokens == self._mask_token_id
         hidden = self._model.canvas_step(
-            self._tokens[places],
+            tokens,
             self._positions[places],
             places,
             segments,
             self._cache,
             self._cache,
+            is_masked,
         )
-        is_masked = self._tokens[places] == self._mask_token_id
         self._is_open[places] = is_masked
         # A position keeps the number of the last step in which it was masked: that one commits it.
         self._commit_step[places[is_masked]] += 1
-        return hidden[is_masked], places[is_masked]
+        return hidden, places[is_masked]
 
     def _commit(self, cohort: _Cohort, hidden: Tensor, place: Tensor) -> None:
         """Constrained confidences, the rule's choice, and one legal path per slot."""

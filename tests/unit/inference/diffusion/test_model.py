@@ -164,7 +164,7 @@ def test_canvas_step_equals_an_uncached_forward(shape: str):
     cache = model.new_cache(sum(canvas_lengths))
     starts, prompt_ranges = [0, 6, 9], [(0, 7), (7, 11)]
 
-    def step(open_rows: list[list[int]]) -> list[Tensor]:
+    def step(open_rows: list[list[int]]) -> Tensor:
         segments, ids, positions, rows = [], [], [], []
         for i, opened in enumerate(open_rows):
             begin, end = prompt_ranges[prompt_of[i]]
@@ -181,17 +181,39 @@ def test_canvas_step_equals_an_uncached_forward(shape: str):
             segments,
             prompt_kv,
             cache,
+            torch.arange(len(ids)) % 3 != 1,
         )
-        return list(model.logits(hidden).split([len(opened) for opened in open_rows]))
+        return model.logits(hidden)
+
+    def expected(open_rows: list[list[int]]) -> Tensor:
+        rows = [
+            masked_forward(model, prompts[prompt_of[i]], canvases[i])[opened]
+            for i, opened in enumerate(open_rows)
+        ]
+        return torch.cat(rows)[torch.arange(sum(map(len, open_rows))) % 3 != 1]
 
     everything = [list(range(length)) for length in canvas_lengths]
-    for i, logits in enumerate(step(everything)):
-        expected = masked_forward(model, prompts[prompt_of[i]], canvases[i])
-        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(step(everything), expected(everything), rtol=1e-4, atol=1e-5)
     # The same positions again, given alone: what they see of the others comes from the cache of the step before.
-    for i, logits in enumerate(step([[1, 4], [2], [0]])):
-        expected = masked_forward(model, prompts[prompt_of[i]], canvases[i])[[[1, 4], [2], [0]][i]]
-        torch.testing.assert_close(logits, expected, rtol=1e-4, atol=1e-5)
+    few = [[1, 4], [2], [0]]
+    torch.testing.assert_close(step(few), expected(few), rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_narrow_projections_round_and_nothing_more():
+    model = random_model("mha_untied")
+    tokens = torch.tensor([3, 60, 17, 17, 42, 0, 59])
+
+    def hidden() -> Tensor:
+        return model.trunk(
+            tokens, torch.arange(len(tokens)), lambda _layer, q, k, v: attend_all(q, k, v)
+        )
+
+    wide = hidden()
+    model.narrow_projections()
+    narrow = hidden()
+    assert narrow.dtype == torch.float32
+    assert 0 < (narrow - wide).norm() / wide.norm() < 0.02
 
 
 def test_recomputed_blocks_give_the_same_gradients():
