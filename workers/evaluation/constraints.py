@@ -84,15 +84,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     result: dict[str, Any] = {
         "command": f"python -m workers.evaluation.constraints {' '.join(argv or sys.argv[1:])}",
         "fingerprints": decoders.fingerprints,
-        "sets": [],
     }
+    comparisons: list[Comparison] = []
     for text_set in TEXT_SETS:
         if text_set.name in (chosen.sets or ("heldout", "heldout_10")):
             calls = text_set.calls(chosen.calls, chosen.seed)
-            comparison = compare(text_set, calls, decoders)
-            result["sets"].append(asdict(comparison))
+            comparisons.append(compare(text_set, calls, decoders))
+            result["sets"] = [asdict(comparison) for comparison in comparisons]
             chosen.out.write_text(json.dumps(result, indent=1) + "\n", "utf-8")
-            print(markdown(comparison), flush=True)
+    sys.stdout.write(markdown(comparisons))
 
 
 class Decoders:
@@ -203,20 +203,26 @@ def _is_right(name: str, expected: Any, found: Any) -> bool:
     return bool(expected == found)
 
 
-def markdown(comparison: Comparison) -> str:
-    """A table in per cent, with the 95 % interval of each difference."""
-    lines = [
-        f"{comparison.name} ({comparison.description}), {comparison.num_calls} calls",
-        "",
-        "| field | constrained | plain | difference |",
-        "|---|--:|--:|--:|",
-    ]
-    for row in comparison.rows:
-        cells = (f"{100 * (estimate.value or 0):.1f}" for estimate in (row.constrained, row.plain))
-        lines.append(f"| {row.name} | {' | '.join(cells)} | {_with_interval(row.difference)} |")
-    lines += ["", "Plain records whose every slot can be read: "]
-    valid = (f"{name} {100 * (e.value or 0):.1f} %" for name, e in comparison.valid.items())
-    return "\n".join(lines) + ", ".join(valid) + ".\n"
+def markdown(comparisons: Sequence[Comparison]) -> str:
+    """A table in per cent, with the 95 % interval of each difference, and how many plain records are records."""
+    titles = [f"{one.name}: constrained | plain | difference" for one in comparisons]
+    lines = [f"| field | {' | '.join(titles)} |", "|---|" + "--:|" * 3 * len(comparisons)]
+    for rows in zip(*(one.rows for one in comparisons), strict=True):
+        cells = [cell for row in rows for cell in _cells(row)]
+        lines.append(f"| {rows[0].name} | {' | '.join(cells)} |")
+    lines.append("")
+    for one in comparisons:
+        valid = (f"{name} {100 * (e.value or 0):.1f} %" for name, e in one.valid.items())
+        lines.append(
+            f"{one.name}: {one.num_calls} calls, {one.description}. "
+            f"Plain records that are records: {', '.join(valid)}."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cells(row: Row) -> tuple[str, str, str]:
+    ours, theirs = (f"{100 * (one.value or 0):.1f}" for one in (row.constrained, row.plain))
+    return ours, theirs, _with_interval(row.difference)
 
 
 def _with_interval(estimate: Estimate) -> str:
