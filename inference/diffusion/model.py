@@ -27,13 +27,8 @@ q and k come rotated."""
 class Linear(nn.Linear):
     """A bias-free projection that computes in the dtype of its input, whatever the dtype of the stored weight."""
 
-    narrow: Tensor | None = None
-    """The weight in bfloat16, to multiply with it instead: see `LladaModel.narrow_projections`."""
-
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., in_features]` to `[..., out_features]`, in the dtype of `x`."""
-        if self.narrow is not None:
-            return F.linear(x.to(self.narrow.dtype), self.narrow).to(x.dtype)
+        """`[..., in_features]` to `[..., out_features]`."""
         return F.linear(x, self.weight.to(x.dtype))
 
 
@@ -52,6 +47,16 @@ class RMSNorm(nn.Module):
         return normed.to(x.dtype) * self.weight.to(x.dtype)
 
 
+@dataclass(frozen=True, slots=True)
+class NarrowWeights:
+    """A block's projections in bfloat16; those that share an input lie below each other."""
+
+    qkv: Tensor
+    attn_out: Tensor
+    gate_up: Tensor
+    ff_out: Tensor
+
+
 class Block(nn.Module):
     """One transformer block, split at attention: `project` gives q, k, v; `merge` takes the attended values."""
 
@@ -68,23 +73,51 @@ class Block(nn.Module):
         self.ff_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
         self.up_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
         self.ff_out = Linear(config.mlp_hidden_size, d_model, bias=False)
+        self.narrow: NarrowWeights | None = None
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., d_model]` to rotated q, rotated k, and v, each `[..., heads, head_dim]`."""
-        normed = self.attn_norm(x)
-        q = self.q_proj(normed).unflatten(-1, (-1, self.head_dim))
-        k = self.k_proj(normed).unflatten(-1, (-1, self.head_dim))
-        v = self.v_proj(normed).unflatten(-1, (-1, self.head_dim))
+        q, k, v = self._qkv(self.attn_norm(x))
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def merge(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add attention output `[..., n_heads, head_dim]` and the feed-forward layer to `x [..., d_model]`."""
-        x = x + self.attn_out(attended.flatten(-2))
-        normed = self.ff_norm(x)
-        if torch.is_grad_enabled():
-            return x + self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed))
-        gate = F.silu(self.ff_proj(normed), inplace=True).mul_(self.up_proj(normed))
-        return self.ff_out(gate).add_(x)
+        attended = attended.flatten(-2)
+        if self.narrow is None:
+            x = x + self.attn_out(attended)
+        else:
+            x = x + F.linear(attended.bfloat16(), self.narrow.attn_out)
+        return x + self._feed_forward(self.ff_norm(x))
+
+    def narrow_projections(self) -> None:
+        """See LladaModel."""
+        q, k, v = self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
+        self.narrow = NarrowWeights(
+            qkv=torch.cat([q, k, v]).detach().bfloat16(),
+            attn_out=self.attn_out.weight.detach().bfloat16(),
+            gate_up=torch.cat([self.ff_proj.weight, self.up_proj.weight]).detach().bfloat16(),
+            ff_out=self.ff_out.weight.detach().bfloat16(),
+        )
+
+    def _qkv(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Each `[..., heads, head_dim]`, before rotation."""
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        if self.narrow is None:
+            q, k, v = (project(normed) for project in projections)
+        else:
+            joined = F.linear(normed.bfloat16(), self.narrow.qkv).to(normed.dtype)
+            q, k, v = joined.split([project.out_features for project in projections], dim=-1)
+        return (
+            q.unflatten(-1, (-1, self.head_dim)),
+            k.unflatten(-1, (-1, self.head_dim)),
+            v.unflatten(-1, (-1, self.head_dim)),
+        )
+
+    def _feed_forward(self, normed: Tensor) -> Tensor:
+        if self.narrow is None:
+            return cast(Tensor, self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed)))
+        gate, up = F.linear(normed.bfloat16(), self.narrow.gate_up).chunk(2, dim=-1)
+        return F.linear(F.silu(gate).mul_(up), self.narrow.ff_out)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +162,7 @@ class LladaModel(nn.Module):
         For CPUs that have units for it: there it takes half the time, and rounds a row alike in every batch.
         """
         for block in self.blocks:
-            for part in block.children():
-                if isinstance(part, Linear):
-                    part.narrow = part.weight.detach().bfloat16()
+            block.narrow_projections()
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -292,8 +323,11 @@ def rope_tables(positions: Tensor, head_dim: int, theta: float) -> tuple[Tensor,
 def rotate(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     """Rotary embedding of `x [..., heads, head_dim]`, pairing dimension i with i + head_dim / 2, in float32."""
     wide = x.float()
-    first, second = wide.chunk(2, dim=-1)
-    return (wide * cos + torch.cat([-second, first], dim=-1) * sin).to(x.dtype)
+    half = wide.shape[-1] // 2
+    out = wide * cos
+    out[..., :half].addcmul_(wide[..., half:], sin[..., half:], value=-1)
+    out[..., half:].addcmul_(wide[..., :half], sin[..., :half])
+    return out.to(x.dtype)
 
 
 def attend_all(q: Tensor, k: Tensor, v: Tensor) -> Tensor:

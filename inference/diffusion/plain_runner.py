@@ -13,11 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.diffusion.batch import Branch, LiveCall
-from inference.diffusion.kernels.naive import head_reduce_classes
 from inference.diffusion.memory import Run
 from inference.diffusion.model import CanvasSegment, LladaModel
 from inference.diffusion.rules import CommitRule, Progress
 from inference.diffusion.runner import FilledCanvas
+from inference.diffusion.structured.class_reduction import ClassReduction
 from inference.diffusion.structured.constraint import ChoiceState, ConstraintBatch
 from inference.diffusion.structured.slot_groups import TableStore
 
@@ -59,6 +59,7 @@ class PlainRunner:
         self._device = model.head_weight.device
         self._cache = model.new_cache(num_rows)
         self._tables = TableStore(model.config.embedding_size, self._device)
+        self._reduce = ClassReduction(self._tables)
         self._tokens = torch.zeros(num_rows, dtype=torch.int64, device=self._device)
         self._positions = torch.zeros_like(self._tokens)
         self._confidence = torch.ones(num_rows, device=self._device)
@@ -169,13 +170,8 @@ class PlainRunner:
     def _commit(self, cohort: _Cohort, hidden: Tensor, place: Tensor) -> None:
         """Constrained confidences, the rule's choice, and one legal path per slot."""
         constraint = cohort.constraint
-        reduction = head_reduce_classes(
-            hidden,
-            self._model.head_weight,
-            self._tables.token_class,
-            constraint.table_of_place[place],
-            self._tables.num_classes,
-        )
+        table = constraint.table_of_place[place]
+        reduction = self._reduce(hidden, self._model.head_weight, table)
         proposal = constraint.propose(reduction, place, self._tokens, cohort.state)
         chosen = self._choose(cohort, proposal.confidence, place)
         constraint.commit(proposal, chosen, self._tokens, self._confidence, cohort.state)

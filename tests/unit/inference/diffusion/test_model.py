@@ -201,7 +201,7 @@ def test_canvas_step_equals_an_uncached_forward(shape: str):
 
 @torch.inference_mode()
 def test_narrow_projections_round_and_nothing_more():
-    model = random_model("mha_untied")
+    model = random_model("gqa_tied")
     tokens = torch.tensor([3, 60, 17, 17, 42, 0, 59])
 
     def hidden() -> Tensor:
