@@ -13,7 +13,7 @@ from benchmarks.diffusion_profile import read_trace
 from benchmarks.diffusion_serve import percentile
 from benchmarks.diffusion_work import Machine, roofline, work_of
 from benchmarks.diffusion_workload import RECORDS, TINY, Sizes, Workload
-from benchmarks.plot import Axis, Series, draw
+from benchmarks.plot import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, Axis, Series, draw
 from inference.diffusion.request import BranchResult
 
 
@@ -115,8 +115,10 @@ def test_the_drawing_is_well_formed_and_shows_every_point(is_logarithmic):
     root = ElementTree.fromstring(drawing)
     circles = root.findall("{http://www.w3.org/2000/svg}circle")
     assert len(circles) == 3 + 2  # points, and the legend
-    places = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in circles]
-    assert all(70 < x <= 730 and 50 <= y <= 380 for x, y in places)
+    points = [circle for circle in circles if circle.get("r") == "4"]
+    places = [(float(c.get("cx", 0)), float(c.get("cy", 0))) for c in points]
+    assert len(places) == 3
+    assert all(LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM for x, y in places)
     (low_x, low_y), (high_x, high_y) = places[0], places[1]
     assert low_x < high_x
     assert low_y > high_y, "larger values are higher up"
