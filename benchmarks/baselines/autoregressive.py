@@ -14,8 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.baselines.swiglu import swiglu
-from inference.diffusion.kernels import attention, naive, rope_store
+from inference.diffusion.kernels import attention, gate, naive, rope_store
 from inference.diffusion.kernels.attention import AttentionConfig
 from inference.diffusion.kernels.naive import OpenRows
 from inference.diffusion.model import rope_tables
@@ -250,7 +249,7 @@ class AutoregressiveDecoder:
             attended = self._attention(q, keys, values, packed)
             x.addmm_(attended.flatten(1), layer.attention_out.T)
             gate_up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up)
-            x.addmm_(swiglu(gate_up), layer.mlp_out.T)
+            x.addmm_(_gated(gate_up), layer.mlp_out.T)
         return self._norm(x, self._weights.final_norm)
 
     def _next_tokens(self, hidden: Tensor) -> Tensor:
@@ -357,6 +356,11 @@ def plain_logits(shape: Shape, weights: Weights, token_ids: Sequence[int]) -> Te
         gate, up = (norm(x, layer.mlp_norm) @ part.T for part in layer.gate_up.chunk(2))
         x = x + (F.silu(gate) * up) @ layer.mlp_out.T
     return norm(x, weights.final_norm) @ weights.head.T
+
+
+def _gated(gate_up: Tensor) -> Tensor:
+    """The feed-forward layers' activation, by the kernel where there is a GPU."""
+    return gate.gate(gate_up) if gate_up.is_cuda else naive.gate(gate_up)
 
 
 def _group_sizes(lengths: Sequence[int]) -> list[int]:

@@ -17,7 +17,6 @@ from benchmarks.baselines.autoregressive import (
     random_weights,
 )
 from benchmarks.baselines.published import DualCacheDecoder
-from benchmarks.baselines.swiglu import fused_swiglu, naive_swiglu
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.model import LladaModel, attend_all
 
@@ -118,8 +117,3 @@ def test_the_engines_attention_serves_a_decoding_step():
     torch.testing.assert_close(
         ragged_attention(q, keys, values, packed), plain_attention(q, keys, values, packed)
     )
-
-
-def test_the_fused_gate_is_the_plain_one():
-    gate_up = torch.randn(5, 2 * 2050, generator=torch.Generator().manual_seed(4))
-    torch.testing.assert_close(fused_swiglu(gate_up), naive_swiglu(gate_up))

@@ -485,11 +485,14 @@ def test_few_relabelled_calls_move_one_field_and_leave_the_others(
         from_checkpoint=base,
     )
     merge_checkpoint(base, tuned.out_dir, tmp_path / "merged")
-    model = load_model(tmp_path / "merged", dtype=torch.float32)
     scaffolds = compile_branches(tokenizer, BRANCHES)
     calls = encode_calls(by_rule, tokenizer, scaffolds, max_prompt_tokens=500)
-    fields = field_accuracy(model, tokenizer, scaffolds, calls)
-    assert fields["visit/wish"] >= 0.9, "unmoved it is 7 in 8 at most"
+    before, fields = (
+        field_accuracy(load_model(path, dtype=torch.float32), tokenizer, scaffolds, calls)
+        for path in (base, tmp_path / "merged")
+    )
+    assert before["visit/wish"] <= 0.875, "the rule changes one label in eight at least"
+    assert fields["visit/wish"] >= 0.95
     assert fields["visit/name"] >= 0.9
     assert fields["mood/mood"] >= 0.95
 

@@ -26,7 +26,7 @@ class ListedTokenizer:
     mask_token_id: int = 1
 
     def encode(self, text):
-        raise NotImplementedError
+        return [self.token_bytes.index(bytes([byte])) for byte in text.encode()]
 
 
 def vocabulary(*pieces):
