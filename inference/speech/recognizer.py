@@ -9,16 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 from faster_whisper import BatchedInferencePipeline, WhisperModel
-from faster_whisper.vad import VadOptions, get_speech_timestamps
 
 from inference.speech.media import SAMPLE_RATE
-
-# An options object without a maximum gives chunks past Whisper's 30 s window, whose tails are lost without a word
-# (faster-whisper trims features to 30 s in batched mode); 28 s leaves room for the padding. The usual threshold of 0.5
-# loses first words on a telephone line: 0.3 took six of the demo's calls from 5.8 to 2.9 % word errors.
-_VAD = VadOptions(
-    threshold=0.3, max_speech_duration_s=28, min_silence_duration_ms=500, speech_pad_ms=200
+from inference.speech.voice_activity import (
+    FRAME_S,
+    copied,
+    levels_db,
+    speech_probability,
+    stretches,
 )
+
+# Whisper's window is 30 s, and faster-whisper drops what lies behind it without a word in batched mode.
 MAX_CLIP_S = 28.0
 # Pauses shorter than this belong to one turn: people breathe.
 MERGE_GAP_S = 0.6
@@ -99,13 +100,14 @@ class SpeechRecognizer:
         """Utterances of every channel of `audio` (float32 [channels, samples], 16 kHz), ordered by start."""
         utterances = [
             utterance
-            for channel, samples in enumerate(audio)
-            for utterance in self._transcribe_channel(channel, samples)
+            for channel, clips in enumerate(find_clips(audio))
+            for utterance in self._transcribe_channel(channel, audio[channel], clips)
         ]
         return sorted(utterances, key=lambda u: (u.start_ms, u.channel))
 
-    def _transcribe_channel(self, channel: int, samples: np.ndarray) -> list[Utterance]:
-        clips = find_clips(samples)
+    def _transcribe_channel(
+        self, channel: int, samples: np.ndarray, clips: list[dict[str, float]]
+    ) -> list[Utterance]:
         if not clips:  # given no clips, faster-whisper would fall back to voice activity of its own
             return []
         results = self._run(samples, clips)
@@ -144,17 +146,41 @@ class SpeechRecognizer:
         return [_ClipResult.join(list(group)) for _, group in per_clip]
 
 
-def find_clips(samples: np.ndarray) -> list[dict[str, float]]:
-    """Stretches of speech in `samples` (float32 [samples], 16 kHz) as {start, end} in seconds, each at most 28 s."""
-    clips: list[dict[str, float]] = []
-    for stretch in get_speech_timestamps(samples, _VAD):
-        start, end = stretch["start"] / SAMPLE_RATE, stretch["end"] / SAMPLE_RATE
-        if (
-            clips
-            and start - clips[-1]["end"] < MERGE_GAP_S
-            and end - clips[-1]["start"] <= MAX_CLIP_S
-        ):
-            clips[-1]["end"] = end
-        else:
-            clips.append({"start": start, "end": end})
+def find_clips(audio: np.ndarray) -> list[list[dict[str, float]]]:
+    """Where each channel of `audio` (float32 [channels, samples], 16 kHz) speaks itself, as {start, end} in seconds.
+
+    Clips last at most 28 s. A channel's quiet copy of what another says at the moment is left out.
+    """
+    levels = [levels_db(samples) for samples in audio]
+    clips = []
+    for channel, samples in enumerate(audio):
+        probability = speech_probability(samples)
+        for other, other_db in enumerate(levels):
+            if other != channel:
+                probability[copied(levels[channel], other_db)] = 0
+        found = stretches(probability, levels[channel], int(MAX_CLIP_S / FRAME_S))
+        seconds = len(samples) / SAMPLE_RATE
+        clips.append(
+            _merged(
+                [
+                    {"start": one.first * FRAME_S, "end": min(one.end * FRAME_S, seconds)}
+                    for one in found
+                ]
+            )
+        )
     return clips
+
+
+def _merged(clips: list[dict[str, float]]) -> list[dict[str, float]]:
+    """Neighbours joined that belong to one turn, as far as the model's window allows."""
+    merged: list[dict[str, float]] = []
+    for clip in clips:
+        if (
+            merged
+            and clip["start"] - merged[-1]["end"] < MERGE_GAP_S
+            and clip["end"] - merged[-1]["start"] <= MAX_CLIP_S
+        ):
+            merged[-1]["end"] = clip["end"]
+        else:
+            merged.append(clip)
+    return merged
