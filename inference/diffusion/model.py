@@ -74,6 +74,8 @@ class Block(nn.Module):
         self.up_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
         self.ff_out = Linear(config.mlp_hidden_size, d_model, bias=False)
         self.narrow: NarrowWeights | None = None
+        self.residual_dropout = 0.0
+        """Share of what each half adds that training leaves out, element by element."""
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., d_model]` to rotated q, rotated k, and v, each `[..., heads, head_dim]`."""
@@ -84,10 +86,10 @@ class Block(nn.Module):
         """Add attention output `[..., n_heads, head_dim]` and the feed-forward layer to `x [..., d_model]`."""
         attended = attended.flatten(-2)
         if self.narrow is None:
-            x = x + self.attn_out(attended)
+            x = x + self._dropped(self.attn_out(attended))
         else:
             x = x + F.linear(attended.bfloat16(), self.narrow.attn_out)
-        return x + self._feed_forward(self.ff_norm(x))
+        return x + self._dropped(self._feed_forward(self.ff_norm(x)))
 
     def narrow_projections(self) -> None:
         """See LladaModel."""
@@ -98,6 +100,11 @@ class Block(nn.Module):
             gate_up=torch.cat([self.ff_proj.weight, self.up_proj.weight]).detach().bfloat16(),
             ff_out=self.ff_out.weight.detach().bfloat16(),
         )
+
+    def _dropped(self, update: Tensor) -> Tensor:
+        if self.training and self.residual_dropout:
+            return F.dropout(update, self.residual_dropout)
+        return update
 
     def _qkv(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Each `[..., heads, head_dim]`, before rotation."""

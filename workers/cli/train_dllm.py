@@ -149,6 +149,7 @@ def train(arguments: argparse.Namespace) -> None:
         matrix_lr=arguments.matrix_lr,
         other_lr=arguments.other_lr,
         warmup_steps=arguments.warmup_steps,
+        dropout=arguments.dropout,
         lora=LoraConfig(rank=arguments.lora_rank) if arguments.lora_rank else None,
         checkpoint_blocks=arguments.checkpoint_blocks,
         num_workers=arguments.workers,
@@ -231,6 +232,9 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--matrix-lr", type=float, default=0.02)
     options.add_argument("--other-lr", type=float, default=3e-3)
     options.add_argument("--warmup-steps", type=int, default=150)
+    options.add_argument(
+        "--dropout", type=float, default=0.0, help="share of each block's updates left out"
+    )
     options.add_argument("--workers", type=int, default=12)
     options.add_argument("--attention", choices=("auto", "flex", "dense"), default="auto")
     options.add_argument("--no-compile", action="store_true")

@@ -51,6 +51,7 @@ class TrainConfig:
         0.35  # the last part of the run, over which the rates fall linearly to zero
     )
     clip_norm: float = 1.0
+    dropout: float = 0.0  # of what each half of a block adds
 
     lora: LoraConfig | None = None
     checkpoint_blocks: bool = (
@@ -76,6 +77,8 @@ class TrainConfig:
             raise TrainingError(f"row_length={self.row_length} is not a multiple of 128")
         if not 0.0 <= self.decay_share <= 1.0:
             raise TrainingError(f"decay_share={self.decay_share} is not between 0 and 1")
+        if not 0.0 <= self.dropout < 1.0:
+            raise TrainingError(f"dropout={self.dropout} is not a share below 1")
         if self.mask_draws < 1 or self.rows < 1:
             raise TrainingError("mask_draws and rows must be at least 1")
 

@@ -175,6 +175,8 @@ class _Trainer:
         if self.config.lora is not None:
             add_lora(model, self.config.lora)
         model.recompute_blocks = self.config.checkpoint_blocks
+        for block in model.blocks:
+            block.residual_dropout = self.config.dropout
         return model.train(), tokenizer
 
     def _batches(self, position: StreamPosition) -> Iterator[Batch]:
@@ -237,6 +239,7 @@ class _Trainer:
         return min(warm, (1.0 - done) / config.decay_share if config.decay_share else 1.0)
 
     def _evaluate(self, progress: Progress) -> None:
+        self.model.eval()
         for name, calls in self.evaluation.items():
             started = time.monotonic()
             # Batches of every shape come here: compiling for each would take longer than training.
@@ -253,6 +256,7 @@ class _Trainer:
                 calls=len(calls),
                 fields={field: round(value, 4) for field, value in sorted(fields.items())},
             )
+        self.model.train()
 
     def _save(self, progress: Progress) -> None:
         save_state(self.config.state_dir, self.model, self.optimizer, progress, key=self.key)
