@@ -11,7 +11,10 @@ from typing import Final
 
 COMMON_SLOTS: Final = frozenset({"business", "agent", "person", "service", "a_service"})
 
-SLOTS: Final = COMMON_SLOTS | {
+MOOD_SLOTS: Final = frozenset({"praise", "treasure", "glad", "scorn", "disgrace", "upset"})
+"""Filled anew in every utterance, from `lexicon/moods.txt`: they are no facts of the call."""
+
+SLOTS: Final = COMMON_SLOTS | MOOD_SLOTS | {
     "caller",
     "issue",
     "day",
@@ -96,12 +99,6 @@ def _act_slots() -> dict[str, frozenset[str]]:
         "caller.objection.timing": "",
         "caller.objection.trust": "",
         "caller.objection.competitor": "competitor",
-        "caller.mood.positive.start": "",
-        "caller.mood.positive.mid": "",
-        "caller.mood.positive.end": "",
-        "caller.mood.negative.start": "",
-        "caller.mood.negative.mid": "",
-        "caller.mood.negative.end": "",
         "caller.mood.neutral.end": "",
         "caller.tool_wait": "",
         "caller.tool_annoyed": "",
@@ -122,6 +119,9 @@ def _act_slots() -> dict[str, frozenset[str]]:
         extra[f"caller.request.complaint.{vertical}"] = ""
     for vertical in EMERGENCY_VERTICALS:
         extra[f"caller.request.emergency.{vertical}"] = "issue"
+    for place in ("start", "mid", "end"):
+        extra[f"caller.mood.positive.{place}"] = "praise treasure glad"
+        extra[f"caller.mood.negative.{place}"] = "scorn disgrace upset"
     for urgency in ("high", "medium", "low"):
         extra[f"caller.urgency.{urgency}"] = ""
     for authority in ("self", "shared", "other"):

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, Literal
 
-from analytics.simulator.acts import SLOTS, role_of
+from analytics.simulator.acts import MOOD_SLOTS, SLOTS, role_of
 from analytics.simulator.affinity import Patterns
 from analytics.simulator.draws import pick
-from analytics.simulator.entities import load_shared
+from analytics.simulator.entities import load_mood_words, load_shared
 from analytics.simulator.facts import Facts
 from analytics.simulator.named_services import named_service
-from analytics.simulator.patterns import BankError, Pattern
+from analytics.simulator.patterns import BankError, Pattern, is_heldout
 from analytics.simulator.plan import group_turns, plan_steps
 from analytics.simulator.scenes import Block, Step
 
@@ -127,6 +127,8 @@ class _Speaker:
             values = values | {"answer": self._small_answer}
         pattern = self._choose_naming(act, slots) if request else self._choose(act, slots)
         self._learn(act, pattern, request)
+        if coloured := pattern.slots & MOOD_SLOTS:
+            values = values | self._mood_words(pattern, coloured)
         when = values["when"] if "when" in pattern.slots else None
         named = None
         if request and not pattern.slots & _NAMING_SLOTS:
@@ -156,6 +158,11 @@ class _Speaker:
                     break
                 pattern = self._choose(act, slots)
         return pattern
+
+    def _mood_words(self, pattern: Pattern, slots: frozenset[str]) -> dict[str, str]:
+        """A held-out pattern gets held-out words, so that neither was seen in training."""
+        words = load_mood_words(is_heldout(pattern.text))
+        return {slot: pick(self._random, words[slot]) for slot in sorted(slots)}
 
     def _learn(self, act: str, pattern: Pattern, request: bool) -> None:
         if act.startswith("agent"):

@@ -7,9 +7,16 @@ from random import Random
 import pytest
 
 from analytics.simulator import entities
+from analytics.simulator.acts import MOOD_SLOTS
 from analytics.simulator.affinity import ContextualPatterns
 from analytics.simulator.calendar import moments, ordinal, pick_other
-from analytics.simulator.entities import LexiconError, load_names, load_vertical, load_verticals
+from analytics.simulator.entities import (
+    LexiconError,
+    load_mood_words,
+    load_names,
+    load_vertical,
+    load_verticals,
+)
 from analytics.simulator.named_services import named_service
 from analytics.simulator.names import made_up_name
 from analytics.simulator.patterns import is_heldout, load_bank
@@ -45,6 +52,21 @@ def test_made_up_names_are_never_heldout_names() -> None:
     for _ in range(500):
         assert not is_heldout(made_up_name(random, "first_ends"))
         assert not is_heldout(made_up_name(random, "last_ends"))
+
+
+def test_words_of_mood_are_split_by_hash_and_never_say_both() -> None:
+    train, heldout = load_mood_words(heldout=False), load_mood_words(heldout=True)
+    assert set(train) == set(heldout) == MOOD_SLOTS
+    for slot in MOOD_SLOTS:
+        words = train[slot] + heldout[slot]
+        assert len(set(words)) == len(words) >= 60
+        assert not any(map(is_heldout, train[slot]))
+        assert all(map(is_heldout, heldout[slot]))
+    glad, upset = (
+        {word for slot in side for word in train[slot] + heldout[slot]}
+        for side in (("praise", "treasure", "glad"), ("scorn", "disgrace", "upset"))
+    )
+    assert not glad & upset
 
 
 def test_an_issue_without_its_service_is_named(
