@@ -22,7 +22,6 @@ ROUNDED_TOLERANCE = 0.1  # bfloat16 logits up to 16 are 1/16 apart
 WIDE = HeadConfig(rows=128, columns=256, inner=64, num_warps=8, num_stages=4)
 NARROW = HeadConfig(rows=128, columns=128, inner=64, num_warps=4, num_stages=3)
 TALL = HeadConfig(rows=256, columns=128, inner=64, num_warps=8, num_stages=4)
-SPECIALISED = replace(WIDE, num_warps=4, specialised=True)
 CONFIGS = {
     "128x256": WIDE,
     "128x256 persistent": replace(WIDE, persistent=True),
@@ -30,11 +29,6 @@ CONFIGS = {
     "256x128": TALL,
     "256x128 persistent": replace(TALL, persistent=True),
     "64x256": replace(WIDE, rows=64, num_warps=4),
-}
-SPECIALISED_CONFIGS = {
-    "128x256 specialised": SPECIALISED,
-    "128x256 persistent specialised": replace(SPECIALISED, persistent=True),
-    "128x128 persistent specialised": replace(SPECIALISED, columns=128, persistent=True),
 }
 
 
@@ -120,13 +114,6 @@ def variants(bench: HeadBench) -> Iterator[Variant]:
     """Library code and ours."""
     for num_rows in bench.sizes.num_rows:
         yield from _variants_of(bench, num_rows)
-
-
-def specialised_variants(bench: HeadBench) -> Iterator[Variant]:
-    """What some Triton releases do not compile, and might hang."""
-    for num_rows in bench.sizes.num_rows:
-        for name, config in SPECIALISED_CONFIGS.items():
-            yield _fused(bench, num_rows, f"fused {name}", config)
 
 
 def _variants_of(bench: HeadBench, num_rows: int) -> Iterator[Variant]:

@@ -2,8 +2,9 @@
 
 The host must know how many rows to launch, but not which. A position that was masked before a step is open in the
 next one, as it is then either still masked or just committed; so the number of open positions of a step is what was
-masked one step earlier, and the host can launch a step while the one before it runs. Small steps, which would be over
-before their launches, are captured as CUDA graphs and replayed.
+masked one step earlier, and the host can launch a step while the one before it runs. It waits for a step only where
+that is likely to be the last one, as another would compute nothing. Small steps, which would be over before their
+launches, are captured as CUDA graphs and replayed.
 
 Under Triton's interpreter everything here runs on a CPU too, without graphs; that is how it is tested there.
 """
@@ -21,7 +22,7 @@ from torch.profiler import record_function
 from inference.diffusion.batch import LiveCall
 from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.device.graphs import StepGraphs
-from inference.diffusion.device.step_layout import DeviceLayout, Seat, StepSize, power_of_two
+from inference.diffusion.device.step_layout import DeviceLayout, Seat, StepSize, likely_fills
 from inference.diffusion.device.trunk import Bounds, PackedTrunk
 from inference.diffusion.kernels.head import FusedHead
 from inference.diffusion.kernels.naive import Canvases, OpenRows
@@ -35,7 +36,7 @@ from inference.diffusion.structured.table_store import TableStore
 
 @dataclass(frozen=True, slots=True)
 class _Launched:
-    """A step on its way: its canvases, and what is still masked in each once `is_done` has been reached."""
+    """A step on its way: its canvases, and what is still masked by seat number once `is_done` has been reached."""
 
     seats: list[Seat]
     num_masked: Tensor
@@ -81,7 +82,6 @@ class DeviceRunner:
         )
         self._confidence = torch.ones(num_rows, device=device)
         self._layout = DeviceLayout(max_canvases, device)
-        self._count = torch.zeros(power_of_two(max_canvases), dtype=torch.int32, device=device)
         self._graphs = StepGraphs()
         self._head: FusedHead | None = None
         self._num_tables = 0
@@ -118,22 +118,23 @@ class DeviceRunner:
         key = (size, self._constraint.graph_key)
         with record_function("step"):
             self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
-        self._launched.append(self._read_counts(len(self._seats)))
+        self._launched.append(self._read_counts())
         for seat in self._seats:
             seat.num_open = seat.num_masked
 
     def collect(self) -> tuple[list[FilledCanvas], list[LiveCall]]:
-        """See Runner. Looks at every step but the one launched last, which may still run."""
-        filled: list[Seat] = []
-        while len(self._launched) > 1:
+        """See Runner. The step launched last may still run: it is waited for if it is likely to fill all canvases."""
+        filled: dict[Seat, None] = {}
+        while len(self._launched) > 1 or (self._launched and likely_fills(self._seats)):
             launched = self._launched.popleft()
             if launched.is_done is not None:
                 launched.is_done.synchronize()
-            for seat, num_masked in zip(launched.seats, launched.num_masked.tolist(), strict=True):
-                seat.num_open = seat.num_masked = num_masked
-                if not num_masked:
-                    filled.append(seat)
-        return self._release(filled)
+            num_masked = launched.num_masked.tolist()
+            for seat in launched.seats:
+                seat.advance(num_masked[seat.number], is_newest=not self._launched)
+                if not seat.num_masked:
+                    filled[seat] = None
+        return self._release([seat for seat in filled if seat in self._seats])
 
     def clear(self) -> None:
         """See Runner."""
@@ -244,17 +245,13 @@ class DeviceRunner:
             self._constraint.step(
                 reduction, canvases.row_of_place, canvases.tokens, self._confidence
             )
-        with record_function("commit"):
-            self._count[: size.num_canvases] = count_open(canvases, start, end)[1]
 
-    def _read_counts(self, num_canvases: int) -> _Launched:
+    def _read_counts(self) -> _Launched:
         """Bring the numbers of masked positions to the host, once the step is over."""
-        counts = self._count[:num_canvases]
-        seats = list(self._seats)
+        counts, seats = self._constraint.num_masked, list(self._seats)
         if self._read_stream is None:
             return _Launched(seats, counts.clone(), None)
-        on_host = torch.empty(num_canvases, dtype=torch.int32, pin_memory=True)
-        on_host.copy_(counts, non_blocking=True)
+        on_host = self._to_host(counts)
         is_done = torch.cuda.Event()
         is_done.record()
         return _Launched(seats, on_host, is_done)
@@ -262,7 +259,6 @@ class DeviceRunner:
     # collect
 
     def _release(self, filled: Sequence[Seat]) -> tuple[list[FilledCanvas], list[LiveCall]]:
-        filled = [seat for seat in filled if seat in self._seats]
         canvases = self._read(filled)
         for seat in filled:
             self._seats.remove(seat)

@@ -23,6 +23,7 @@ class Seat:
         number: its seat in the constraint.
         num_open: positions that the next step computes, or a few more.
         num_masked: positions that are masked before the next step, or more.
+        num_committed: positions that the last step known of committed.
         num_steps: that were launched.
     """
 
@@ -30,7 +31,20 @@ class Seat:
     number: int
     num_open: int
     num_masked: int
+    num_committed: int = 0
     num_steps: int = 0
+
+    def advance(self, num_masked: int, *, is_newest: bool) -> None:
+        """A step has left so many positions masked; `is_newest`: no later one has been launched."""
+        self.num_committed = self.num_masked - num_masked
+        self.num_masked = num_masked
+        if not is_newest:  # what it committed has been computed once more
+            self.num_open = num_masked
+
+
+def likely_fills(seats: Sequence[Seat]) -> bool:
+    """Whether the step on its way fills all canvases, if it commits as many positions of each as the one before did."""
+    return bool(seats) and all(seat.num_masked <= seat.num_committed for seat in seats)
 
 
 @dataclass(frozen=True, slots=True)

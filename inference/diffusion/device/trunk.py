@@ -13,12 +13,18 @@ from inference.diffusion.kernels.attention import AttentionConfig, ragged_attent
 from inference.diffusion.kernels.gate import gate
 from inference.diffusion.kernels.linear import linear
 from inference.diffusion.kernels.naive import OpenRows
+from inference.diffusion.kernels.norm import rms_norm
 from inference.diffusion.kernels.rope_store import rotate_and_store
 from inference.diffusion.model import Block, KVCache, LladaModel, rope_tables
 
-FEW_QUERIES = 64  # of a call and key-value head, up to which a tile of 64 holds them all
+# The fastest by `python -m benchmarks.kernels --only attention`.
+PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128)
+MANY_OPEN = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
+FEW_OPEN = AttentionConfig(
+    queries=64, keys=64, num_warps=4, num_stages=3
+)  # a tile holds all of a call
 FEW_PROGRAMS = 132  # fewer than that leave multiprocessors idle, so that prompts are split
-SPLIT_KEYS = 512
+SPLIT_KEYS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class PackedTrunk:
     def __init__(self, model: LladaModel, num_cache_rows: int, *, deterministic: bool) -> None:
         self.cache: KVCache = model.new_cache(num_cache_rows)
         self._config = model.config
+        self._group = model.config.n_heads // model.config.n_kv_heads
         self._embedding = model.embedding
         self._final_norm = model.final_norm.weight
         self._blocks = list(model.blocks)
@@ -94,7 +101,8 @@ class PackedTrunk:
         is_prompt: bool,
     ) -> Tensor:
         x = F.embedding(tokens, self._embedding)
-        config, split_keys = self._attention_for(bounds, len(rows.prompt_start))
+        config = PROMPTS if is_prompt else self._tiles_for(bounds)
+        split_keys = self._split_for(config, bounds, len(rows.prompt_start))
         for layer, block in enumerate(self._blocks):
             keys, values = self.cache.keys[layer], self.cache.values[layer]
             projected = self._linear(self._norm(x, block.attn_norm.weight), self._qkv[layer])
@@ -116,15 +124,15 @@ class PackedTrunk:
             x = self._merge(x, attended.flatten(1), block, self._gated[layer])
         return x
 
-    def _attention_for(self, bounds: Bounds, num_calls: int) -> tuple[AttentionConfig, int | None]:
-        """Tiles and splits: large tiles read the cache less often, small ones and splits keep the device busy."""
-        n_heads, n_kv_heads = self._config.n_heads, self._config.n_kv_heads
-        queries = bounds.rows_per_call * (n_heads // n_kv_heads)
-        tile = 64 if queries <= FEW_QUERIES else 128
-        num_programs = num_calls * n_kv_heads * -(-queries // tile)
-        splits = self._may_split and num_programs < FEW_PROGRAMS
-        config = AttentionConfig(queries=tile, num_warps=tile // 16)
-        return config, SPLIT_KEYS if splits else None
+    def _tiles_for(self, bounds: Bounds) -> AttentionConfig:
+        """Large tiles read the cache less often, small ones waste less."""
+        return FEW_OPEN if bounds.rows_per_call * self._group <= FEW_OPEN.queries else MANY_OPEN
+
+    def _split_for(self, config: AttentionConfig, bounds: Bounds, num_calls: int) -> int | None:
+        """Whether the prompt goes to several programs, to keep the device busy."""
+        num_tiles = -(-bounds.rows_per_call * self._group // config.queries)
+        num_programs = num_calls * self._config.n_kv_heads * num_tiles
+        return SPLIT_KEYS if self._may_split and num_programs < FEW_PROGRAMS else None
 
     def _merge(self, x: Tensor, attended: Tensor, block: Block, gated: Tensor) -> Tensor:
         x = self._add_linear(x, attended, block.attn_out.weight)
@@ -137,7 +145,7 @@ class PackedTrunk:
         return heads.split([config.n_heads, config.n_kv_heads, config.n_kv_heads], dim=1)
 
     def _norm(self, x: Tensor, weight: Tensor) -> Tensor:
-        return F.rms_norm(x, (x.shape[-1],), weight, self._config.rms_norm_eps)
+        return rms_norm(x, weight, self._config.rms_norm_eps)
 
 
 def _fuse(*projections: torch.nn.Linear) -> Tensor:

@@ -2,7 +2,8 @@
 
 The open positions of all canvases of a call make one query tile, so that the prompt's keys and values are read once
 for all of them (and for all heads that share a key-value head). In small batches the prompt is also split over
-programs, whose results are merged by their log-sum-exps. A prompt that sees itself is a call with an empty canvas.
+programs, with one more for the canvases, and their results are merged by their log-sum-exps. A prompt that sees itself
+is a call with an empty canvas.
 """
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
 # mypy: allow-untyped-defs
@@ -19,6 +20,7 @@ from triton.tools.tensor_descriptor import TensorDescriptor
 
 from inference.diffusion.kernels.naive import OpenRows
 
+MERGE_QUERIES = 4  # of 128 dimensions: 16 bytes for each of 128 threads
 LOG2_E = 1.4426950408889634
 FAR = tl.constexpr(2**31 - 1)
 
@@ -32,12 +34,15 @@ class AttentionConfig:
         keys: per step.
         num_warps: per program.
         num_stages: steps whose keys and values are in flight.
+        max_registers: of a thread; 128 let two programs of eight warps share a multiprocessor, so that one multiplies
+            while the other one takes exponentials.
     """
 
     queries: int = 64
     keys: int = 64
     num_warps: int = 4
     num_stages: int = 3
+    max_registers: int | None = None
 
 
 @triton.jit
@@ -45,44 +50,48 @@ def _attend(
     state,
     inputs,
     o_key,
-    seen_end,
+    end,
+    m_query,
     MASKED: tl.constexpr,
     KEYS: tl.constexpr,
 ):
-    """One step of online softmax over the keys from `o_key`; if `MASKED`, each query sees those up to its end."""
+    """One step of online softmax over the keys from `o_key`.
+
+    If `MASKED`, the queries `m_query` see those before `end`, the others none. Else all see all.
+    """
     out, highest, total = state
     q, keys, values, o_head, scale = inputs
+    # float32, which only tests ask for, is multiplied as such: by default Triton would drop all but ten of its bits.
     k = keys.load([o_key, o_head])
     v = values.load([o_key, o_head])
-    score = tl.dot(q, k.T) * scale
+    score = tl.dot(q, k.T, input_precision="tf32x3")
     if MASKED:
-        i_key = (o_key + tl.arange(0, KEYS))[None, :]
-        seen = i_key < seen_end[:, None]
-        score = tl.where(seen, score, float("-inf"))
-        # What no query sees may hold another call's NaN, or nothing yet, and zero times NaN is NaN.
-        v = tl.where((tl.max(seen.to(tl.int32), 0) > 0)[:, None], v, tl.zeros_like(v))
-    higher = tl.maximum(highest, tl.max(score, 1))
+        i_key = o_key + tl.arange(0, KEYS)
+        score = tl.where(m_query[:, None] & (i_key < end)[None, :], score, float("-inf"))
+        # What lies beyond may hold another call's NaN, or nothing yet, and zero times NaN is NaN.
+        v = tl.where((i_key < end)[:, None], v, tl.zeros_like(v))
+    higher = tl.maximum(highest, tl.max(score, 1) * scale)
     base = tl.where(higher == float("-inf"), 0.0, higher) if MASKED else higher
-    weight = tl.exp2(score - base[:, None])
+    weight = tl.exp2(score * scale - base[:, None])  # scaled here: one instruction for both
     shrink = tl.exp2(highest - base)
     total = total * shrink + tl.sum(weight, 1)
-    out = tl.dot(weight.to(v.dtype), v, out * shrink[:, None])
+    out = tl.dot(weight.to(v.dtype), v, out * shrink[:, None], input_precision="tf32x3")
     return out, higher, total
 
 
 @triton.jit
 def _query_tile(p_call_offsets, num_tiles, QUERIES: tl.constexpr, GROUP: tl.constexpr):
-    """The call of this program, and for its queries: row, place in the group of heads, whether it exists."""
+    """The call of this program, its first row, and of its queries the row, place in the group, whether it exists."""
     i_call = tl.program_id(0) // num_tiles
     i_query = tl.arange(0, QUERIES)
     first = tl.load(p_call_offsets + i_call) + tl.program_id(0) % num_tiles * (QUERIES // GROUP)
     i_row = first + i_query // GROUP
-    return i_call, i_row, i_query % GROUP, i_row < tl.load(p_call_offsets + i_call + 1)
+    return i_call, first, i_row, i_query % GROUP, i_row < tl.load(p_call_offsets + i_call + 1)
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])
 def attention_kernel(
-    p_q,
+    queries,
     keys,
     values,
     p_out,
@@ -105,49 +114,51 @@ def attention_kernel(
 ):
     """See `naive.ragged_attention`: one program per query tile of a call, key-value head and split of the prompt.
 
-    `keys` and `values` are tensor descriptors. With `SPLIT_KEYS`, `p_out` and `p_split_lse` are float32, the splits in
-    front; the canvas goes with the first split.
+    `queries`, `keys` and `values` are tensor descriptors. With `SPLIT_KEYS`, `p_out` and `p_split_lse` are float32, the
+    splits in front: the canvases, which take longest, then the prompt piece by piece.
     """
     i_head, i_split = tl.program_id(1), tl.program_id(2)
-    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
+    i_call, o_row, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     start = tl.load(p_prompt_start + i_call)
     end = tl.load(p_prompt_end + i_call)
     if SPLIT_KEYS:
-        start += i_split * SPLIT_KEYS
-        end = tl.minimum(end, start + SPLIT_KEYS)
+        start += (i_split - 1) * SPLIT_KEYS
+        end = tl.where(i_split == 0, start, tl.minimum(end, start + SPLIT_KEYS))
     if (tl.max(m_row.to(tl.int32), 0) == 0) | ((i_split > 0) & (start >= end)):
         return
 
-    o_head = i_row.to(tl.int64) * N_HEADS + i_head * GROUP + i_member
-    o_q = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
-    q = tl.load(p_q + o_q, mask=m_row[:, None], other=0.0)
+    # Rows beyond the call's come along, and are not stored.
+    b_q = queries.load([o_row, i_head * (GROUP * HEAD_DIM)])
+    q = tl.reshape(b_q, (QUERIES, HEAD_DIM))
     state = (
         tl.zeros((QUERIES, HEAD_DIM), tl.float32),
         tl.full((QUERIES,), float("-inf"), tl.float32),
         tl.zeros((QUERIES,), tl.float32),
     )
     inputs = (q, keys, values, i_head * HEAD_DIM, scale)
-    zero = tl.zeros((QUERIES,), tl.int32)
     whole = start + (tl.maximum(end - start, 0) // KEYS) * KEYS
     for o_key in range(start, whole, KEYS):
-        state = _attend(state, inputs, o_key, zero, False, KEYS)
+        state = _attend(state, inputs, o_key, end, m_row, False, KEYS)
     if whole < end:
-        state = _attend(state, inputs, whole, zero + end, True, KEYS)
+        state = _attend(state, inputs, whole, end, m_row, True, KEYS)
     if i_split == 0:
         row_canvas = tl.load(p_row_canvas + i_row, mask=m_row, other=-1)
         first = tl.min(tl.where(m_row, row_canvas, FAR), 0)
         for i_canvas in range(first, tl.max(row_canvas, 0) + 1):
             own_end = tl.load(p_canvas_end + i_canvas)
-            seen_end = tl.where(row_canvas == i_canvas, own_end, 0)
             for o_key in range(tl.load(p_canvas_start + i_canvas), own_end, KEYS):
-                state = _attend(state, inputs, o_key, seen_end, True, KEYS)
+                state = _attend(state, inputs, o_key, own_end, row_canvas == i_canvas, True, KEYS)
     out, highest, total = state
-    out = out / total[:, None]
+    o_head = i_row * N_HEADS + i_head * GROUP + i_member
+    o_out = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     if SPLIT_KEYS:
+        out = out / tl.where(total > 0, total, 1.0)[:, None]  # nothing is seen in an empty canvas
         o_split = i_split.to(tl.int64) * num_rows * N_HEADS
         tl.store(p_split_lse + o_split + o_head, highest + tl.log2(total), mask=m_row)
-        o_q += o_split * HEAD_DIM
-    tl.store(p_out + o_q, out, mask=m_row[:, None])
+        p_out += o_split * HEAD_DIM
+    else:
+        out = out / total[:, None]
+    tl.store(p_out + o_out, out, mask=m_row[:, None])
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])
@@ -165,29 +176,32 @@ def merge_splits_kernel(
     HEAD_DIM: tl.constexpr,
     QUERIES: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
+    SPLITS: tl.constexpr,
 ):
-    """Splits of the prompt to one result, by the tiles of `attention_kernel` (with tiles of `QUERIES`)."""
-    i_call, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
+    """The splits to one result, by the tiles of `attention_kernel` (with tiles of `QUERIES`)."""
+    i_call, _, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     length = tl.load(p_prompt_end + i_call) - tl.load(p_prompt_start + i_call)
     if tl.max(m_row.to(tl.int32), 0) == 0:
         return
+    num_written = 1 + tl.cdiv(length, SPLIT_KEYS)
     o_head = i_row.to(tl.int64) * N_HEADS + tl.program_id(1) * GROUP + i_member
     o_out = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
-    o_final = o_out
-    out = tl.zeros((QUERIES, HEAD_DIM), tl.float32)
     highest = tl.full((QUERIES,), float("-inf"), tl.float32)
+    for i_split in tl.static_range(SPLITS):
+        p_lse = p_split_lse + o_head + i_split * num_rows * N_HEADS
+        lse = tl.load(p_lse, mask=m_row & (i_split < num_written), other=float("-inf"))
+        highest = tl.maximum(highest, lse)
+    out = tl.zeros((QUERIES, HEAD_DIM), tl.float32)
     total = tl.zeros((QUERIES,), tl.float32)
-    for _ in range(tl.maximum(tl.cdiv(length, SPLIT_KEYS), 1)):
-        lse = tl.load(p_split_lse + o_head, mask=m_row, other=0.0)
-        part = tl.load(p_split_out + o_out, mask=m_row[:, None], other=0.0)
-        o_head += num_rows * N_HEADS
-        o_out += num_rows * N_HEADS * HEAD_DIM
-        higher = tl.maximum(highest, lse)
-        shrink, grow = tl.exp2(highest - higher), tl.exp2(lse - higher)
-        out = out * shrink[:, None] + part * grow[:, None]
-        total = total * shrink + grow
-        highest = higher
-    tl.store(p_out + o_final, out / total[:, None], mask=m_row[:, None])
+    for i_split in tl.static_range(SPLITS):  # unrolled, so that all loads are in flight together
+        o_split = i_split * num_rows * N_HEADS
+        m_split = m_row & (i_split < num_written)
+        lse = tl.load(p_split_lse + o_split + o_head, mask=m_split, other=float("-inf"))
+        part = tl.load(p_split_out + o_split * HEAD_DIM + o_out, mask=m_split[:, None], other=0.0)
+        weight = tl.where(m_split, tl.exp2(lse - highest), 0.0)
+        out += part * weight[:, None]
+        total += weight
+    tl.store(p_out + o_out, out / total[:, None], mask=m_row[:, None])
 
 
 def ragged_attention(
@@ -221,7 +235,7 @@ def ragged_attention(
     assert keys.is_contiguous()
     assert values.is_contiguous()
     num_tiles = triton.cdiv(max_rows_per_call * group, config.queries)
-    num_splits = max(1, triton.cdiv(max_prompt, split_keys)) if split_keys else 1
+    num_splits = 1 + triton.cdiv(max_prompt, split_keys) if split_keys else 1
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     split_lse = split_out = out
     if num_splits > 1:
@@ -229,7 +243,9 @@ def ragged_attention(
         split_lse = torch.empty(num_splits, num_rows, n_heads, dtype=torch.float32, device=q.device)
     num_calls = len(rows.prompt_start)
     attention_kernel[num_calls * num_tiles, n_kv_heads, num_splits](
-        q,
+        TensorDescriptor.from_tensor(
+            q.view(num_rows, -1), [config.queries // group, group * head_dim]
+        ),
         TensorDescriptor.from_tensor(keys.view(len(keys), -1), [config.keys, head_dim]),
         TensorDescriptor.from_tensor(values.view(len(values), -1), [config.keys, head_dim]),
         split_out,
@@ -251,9 +267,10 @@ def ragged_attention(
         SPLIT_KEYS=split_keys if num_splits > 1 else 0,
         num_warps=config.num_warps,
         num_stages=config.num_stages,
+        maxnreg=config.max_registers,
     )
     if num_splits > 1:
-        merge_queries = max(16, group)
+        merge_queries = max(MERGE_QUERIES, group)
         merge_tiles = triton.cdiv(max_rows_per_call * group, merge_queries)
         merge_splits_kernel[num_calls * merge_tiles, n_kv_heads](
             split_out,
@@ -269,5 +286,6 @@ def ragged_attention(
             HEAD_DIM=head_dim,
             QUERIES=merge_queries,
             SPLIT_KEYS=split_keys,
+            SPLITS=num_splits,
         )
     return out

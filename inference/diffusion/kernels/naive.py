@@ -288,6 +288,13 @@ def list_open(
     return StepRows(place, token_ids, position, of_canvas, head_row, head_place, canvas_last)
 
 
+def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
+    """Rows `[num_rows, width]` divided by the root of their mean square, times `weight [width]`, rounded once."""
+    wide = x.float()
+    normed = wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + eps)
+    return (normed * weight.float()).to(x.dtype)
+
+
 def gate(hidden: Tensor) -> Tensor:
     """SiLU of the first half of the columns times the second half: `[num_rows, 2 * width]` to `[num_rows, width]`."""
     first, second = hidden.float().chunk(2, dim=-1)

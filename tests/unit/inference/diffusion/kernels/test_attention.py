@@ -4,9 +4,9 @@ import torch
 from inference.diffusion.kernels import naive
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
 
-PROMPTS = [70, 3, 33, 64]
-CANVASES = [[9, 40, 17], [5], [1, 66], [12, 12]]
-OPEN = [[4, 19, 0], [5], [1, 30], [0, 0]]
+PROMPTS = [70, 3, 33, 64, 0]
+CANVASES = [[9, 40, 17], [5], [1, 66], [12, 12], [50]]
+OPEN = [[4, 19, 0], [5], [1, 30], [0, 0], [7]]
 SMALL = AttentionConfig(queries=32, keys=32, num_stages=2)
 
 
@@ -80,7 +80,9 @@ def test_equals_plain_attention(n_heads, n_kv_heads, head_dim, split_keys, dtype
 
 
 @pytest.mark.parametrize("split_keys", [None, 32])
-def test_a_call_gives_the_same_bits_alone_and_among_others(split_keys, dtype, device):
+def test_a_call_gives_the_same_bits_alone_and_among_others(
+    split_keys, dtype, device, assert_same_bits
+):
     rows, _, capacity, cache_rows = make_calls(device)
     q, keys, values = make_inputs(rows, capacity, cache_rows, 2, 2, 64, dtype, device)
     bounds = {"max_rows_per_call": 40, "split_keys": split_keys, "config": SMALL}
@@ -97,10 +99,11 @@ def test_a_call_gives_the_same_bits_alone_and_among_others(split_keys, dtype, de
     alone = ragged_attention(
         q[first:last].contiguous(), keys, values, alone_rows, max_prompt=33, **bounds
     )
-    assert torch.equal(alone, among[first:last])
+    assert_same_bits(alone, among[first:last])
 
 
-def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(dtype, device):
+@pytest.mark.parametrize("split_keys", [None, 32])
+def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(split_keys, dtype, device):
     lengths = [33, 1, 70]
     offsets = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
     num_rows = sum(lengths)
@@ -114,7 +117,7 @@ def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(dtype, devic
     rows = naive.OpenRows(
         offsets, offsets[:-1].clone(), offsets[1:].clone(), nowhere, nowhere[:1], nowhere[:1]
     )
-    bounds = {"max_rows_per_call": 70, "max_prompt": 70, "config": SMALL}
+    bounds = {"max_rows_per_call": 70, "max_prompt": 70, "split_keys": split_keys, "config": SMALL}
     found = ragged_attention(q, keys, values, rows, **bounds)
     expected = naive.ragged_attention(q, keys, values, rows)
     tolerance = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}[dtype]

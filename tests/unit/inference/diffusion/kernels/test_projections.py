@@ -1,4 +1,4 @@
-"""The gated activation, and the projection whose rows do not depend on each other."""
+"""What lies around the products: normalisation, gated activation, and the projection whose rows are independent."""
 
 import pytest
 import torch
@@ -6,12 +6,23 @@ import torch
 from inference.diffusion.kernels import naive
 from inference.diffusion.kernels.gate import gate
 from inference.diffusion.kernels.linear import linear
+from inference.diffusion.kernels.norm import rms_norm
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
 def randn(*shape, seed, dtype, device):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed)).to(device, dtype)
+
+
+@pytest.mark.parametrize(("num_rows", "width"), [(1, 64), (63, 96), (5, 1000)])
+def test_normalises(num_rows, width, dtype, device):
+    x = 3 * randn(num_rows, width, seed=1, dtype=dtype, device=device)
+    weight = randn(width, seed=2, dtype=dtype, device=device)
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(
+        rms_norm(x, weight, 1e-5), naive.rms_norm(x, weight, 1e-5), rtol=tolerance, atol=tolerance
+    )
 
 
 @pytest.mark.parametrize(("num_rows", "width"), [(1, 64), (63, 96), (5, 1000)])
@@ -35,9 +46,9 @@ def test_projects(num_rows, num_inner, num_columns, adds, dtype, device):
     )
 
 
-def test_a_row_has_the_same_bits_alone_and_among_others(dtype, device):
+def test_a_row_has_the_same_bits_alone_and_among_others(dtype, device, assert_same_bits):
     x = randn(300, 72, seed=1, dtype=dtype, device=device)
     weight = randn(200, 72, seed=2, dtype=dtype, device=device)
     among = linear(x, weight)
     for row in (0, 131, 299):
-        assert torch.equal(linear(x[row : row + 1], weight), among[row : row + 1])
+        assert_same_bits(linear(x[row : row + 1], weight), among[row : row + 1])
