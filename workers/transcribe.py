@@ -11,7 +11,7 @@ from typing import Any
 import structlog
 
 from analytics.talk_metrics import measure
-from analytics.transcript import Role, Transcript, Turn
+from analytics.transcript import Transcript
 from db import queue
 from db.queue import ClaimedJob, Lease
 from db.repository import calls, transcripts
@@ -29,6 +29,7 @@ from workers.errors import ModelUnavailableError
 from workers.fingerprints import code_version, fingerprint, model_digest
 from workers.settings import Settings
 from workers.storage import local_copy
+from workers.turns import to_transcript
 
 log = structlog.get_logger(__name__)
 # English runs at 4 characters a token in the vocabularies of LLaDA and of the embedded checkpoint; a turn's number,
@@ -147,23 +148,6 @@ def _require_same_bytes(path: Path, stored: StoredRecording) -> None:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != stored.sha256:
         raise UnusableRecordingError("missing", f"{path} holds other bytes than were ingested")
-
-
-def to_transcript(
-    recording: Recording, utterances: list[Utterance], agent_channel: int, language: str
-) -> Transcript:
-    """Number the utterances as turns. With one channel nobody can tell who speaks: the role is unknown."""
-
-    def role(channel: int) -> Role:
-        if recording.audio.shape[0] == 1:
-            return "unknown"
-        return "agent" if channel == agent_channel else "caller"
-
-    turns = tuple(
-        Turn(number, role(u.channel), u.start_ms, u.end_ms, u.text, u.confidence)
-        for number, u in enumerate(utterances, start=1)
-    )
-    return Transcript(turns, recording.duration_ms, language)
 
 
 def estimate_tokens(transcript: Transcript) -> int:

@@ -18,7 +18,7 @@ from analytics.transcript import Transcript
 from inference.speech import Recording, Utterance, read_recording
 from workers.evaluation.speech_sets import SpokenRecording
 from workers.evaluation.text import BOOTSTRAP_SEED, SetReport
-from workers.transcribe import to_transcript
+from workers.turns import to_transcript
 
 Transcribe = Callable[[np.ndarray], list[Utterance]]
 """float32 [channels, samples] at 16 kHz → utterances by start, as `SpeechRecognizer.transcribe`."""
