@@ -28,7 +28,7 @@ from inference.training.asr.config import AsrTrainingConfig
 from inference.training.asr.train import train_asr
 
 _DEV_UTTERANCES = 96
-SPEAKING_SHARE = 0.5  # of the run: what is spoken later would be heard too seldom to matter
+SPEAKING_SHARE = 0.7  # of the run: what is spoken later would be heard too seldom to matter
 
 
 def call_texts(seed: int, split: Split) -> Iterator[str]:
@@ -79,6 +79,13 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("output", type=Path, help="where the weights and the curve go")
     options.add_argument("--seconds", type=float, default=590.0, help="wall clock of the run")
+    options.add_argument(
+        "--from",
+        dest="start_from",
+        type=Path,
+        metavar="CHECKPOINT",
+        help="go on from these weights: a trained directory, or one converted to CTranslate2",
+    )
     options.add_argument("--seed", type=int, default=1)
     options.add_argument(
         "--processes", type=int, help="that speak; all processors but two if not given"
@@ -98,6 +105,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         synthesis_processes=arguments.processes or max(1, (os.cpu_count() or 3) - 2),
         synthesis_seconds=SPEAKING_SHARE * arguments.seconds,
     )
+    if arguments.start_from is not None:
+        config = config.going_on_from(arguments.start_from)
     train_asr(config, speech, texts, dev_sets)
 
 

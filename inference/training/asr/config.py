@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -25,6 +25,9 @@ class AsrTrainingConfig:
 
     work: Path
     output: Path
+    start_from: Path | None = (
+        None  # weights to go on from, and their tokenizer; see `going_on_from`
+    )
     max_seconds: float = 590.0
     reserve_seconds: float = 12.0  # of max_seconds, kept for the last evaluation and the export
     seed: int = 1
@@ -33,7 +36,9 @@ class AsrTrainingConfig:
     synthesis_seconds: float = 270.0
     shard_seconds: float = 300.0
     first_hours: float = 3.0  # training waits for this much speech
-    capacity_hours: float = 400.0
+    capacity_hours: float = (
+        550.0  # 32 GB of the device's memory; training itself takes as much again
+    )
     tokenizer_texts: int = 150_000
     stages: tuple[Stage, ...] = (
         Stage(until=0.2, seconds=8, windows=288),
@@ -53,3 +58,17 @@ class AsrTrainingConfig:
     save_every_seconds: float = 75.0
     evaluations: int = 8
     log_every_steps: int = 25
+
+    def going_on_from(self, checkpoint: Path) -> AsrTrainingConfig:
+        """The same run, but from a trained checkpoint: it hears already, so long windows and hidden features at once.
+
+        The rate peaks at two thirds: enough to learn new voices, and not so much that what is known is lost first.
+        """
+        return replace(
+            self,
+            start_from=checkpoint,
+            stages=(self.stages[-1],),
+            learning_rate=self.learning_rate * 2 / 3,
+            ctc_weight=(0.2, 0.2),  # its head starts anew and must not shake the encoder
+            mask_from=0.0,
+        )

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from inference.training.asr.from_ctranslate2 import load_ctranslate2
 from inference.training.asr.model import Whisper, WhisperShape
 from inference.training.asr.tokenizer import SpecialIds, save_tokenizer
 
@@ -50,6 +51,19 @@ def load_shards(directory: Path) -> dict[str, Tensor]:
     for number in range(1, count + 1):
         tensors |= load_file(directory / f"model-{number:05d}-of-{count:05d}.safetensors")
     return tensors
+
+
+def load_weights(directory: Path) -> dict[str, Tensor]:
+    """The training module's weights from a directory that training wrote, or from one converted to CTranslate2.
+
+    Raises FileNotFoundError when it is neither.
+    """
+    if (directory / "model.bin").exists():
+        return load_ctranslate2(directory)
+    return {
+        name.removeprefix("model."): tensor.float()
+        for name, tensor in load_shards(directory).items()
+    }
 
 
 def whisper_config(shape: WhisperShape, ids: SpecialIds) -> dict[str, object]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 
 from inference.training.asr.config import AsrTrainingConfig, Stage
 from inference.training.asr.decode import word_errors
-from inference.training.asr.export import save_checkpoint
+from inference.training.asr.export import load_weights, save_checkpoint
 from inference.training.asr.features import LogMel
 from inference.training.asr.masking import mask_features
 from inference.training.asr.model import Whisper, WhisperShape
@@ -217,6 +218,12 @@ class AsrTrainer:
         self._reseed()
         return True
 
+    def go_on_from(self, checkpoint: Path) -> None:
+        """Take over the weights of a trained checkpoint of the same shape and tokenizer."""
+        weights = load_weights(checkpoint)
+        fixed = "encoder.embed_positions.weight"
+        self.model.load_state_dict({fixed: self.model.state_dict()[fixed], **weights})
+
     def start_clock(self) -> None:
         """Count the schedule from now: waiting for speech is not training."""
         self._resumed_at = time.monotonic()
@@ -235,7 +242,10 @@ def _tokenizer(config: AsrTrainingConfig, texts: Texts) -> Tokenizer:
     path = config.work / "tokenizer.json"
     if path.exists():
         return Tokenizer.from_file(str(path))
-    tokenizer = train_tokenizer(islice(texts(config.seed), config.tokenizer_texts))
+    if config.start_from is not None:
+        tokenizer = Tokenizer.from_file(str(config.start_from / "tokenizer.json"))
+    else:
+        tokenizer = train_tokenizer(islice(texts(config.seed), config.tokenizer_texts))
     tokenizer.save(str(path))
     return tokenizer
 
@@ -293,6 +303,8 @@ def _train(
         device=trainer.device,
     )
     resumed = trainer.resume()
+    if not resumed and config.start_from is not None:
+        trainer.go_on_from(config.start_from)
     _wait_for_speech(pool, writers, config.first_hours, trainer.deadline)
     pool.start_loading()
     trainer.start_clock()

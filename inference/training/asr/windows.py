@@ -87,7 +87,8 @@ class WindowPlanner:
     def _speed(self) -> float:
         if self._rng.random() >= self._mix.speed_changed:
             return 1.0
-        return self._rng.uniform(0.9, 1.1)
+        # Formants move as well, and with them the speaker: grown voices lie about so far apart.
+        return self._rng.uniform(0.87, 1.15)
 
     def _lay_out(self, view: PoolView, samples: int) -> _Window:
         """Choose utterances and their places for one window of at most `samples`."""
