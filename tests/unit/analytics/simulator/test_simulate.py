@@ -24,7 +24,9 @@ from analytics.records import (
     Urgency,
 )
 from analytics.simulator import SimulatedCall, load_bank, simulate
-from analytics.simulator.entities import load_names
+from analytics.simulator.affinity import ContextualPatterns
+from analytics.simulator.entities import load_names, load_verticals
+from analytics.simulator.facts import Kind
 from analytics.simulator.labels import label
 
 MODELS = {"summary": Summary, "sentiment": Sentiment, "lead_score": LeadFeatures}
@@ -93,8 +95,19 @@ def test_each_split_speaks_only_its_own_patterns(
 
 
 def test_no_training_pattern_lies_idle(calls: list[SimulatedCall]) -> None:
-    train = {pattern.text for patterns in load_bank().train.values() for pattern in patterns}
-    assert len(_patterns_spoken(calls)) > 0.98 * len(train)
+    train = load_bank().train
+    contextual = ContextualPatterns(train)
+    usable: dict[str, set[str]] = {act: set() for act in train}
+    for vertical in load_verticals().values():
+        for line in vertical.lines:
+            for kind in get_args(Kind):
+                fitting = contextual.for_call(vertical.name, line.name, vertical.line_names, kind)
+                for act, patterns in fitting.items():
+                    usable[act].update(pattern.text for pattern in patterns)
+    for act, patterns in train.items():
+        assert usable[act] == {pattern.text for pattern in patterns}, act
+    # One call in a few thousand says a given wording of a rare act, so that not all are heard among these.
+    assert len(_patterns_spoken(calls)) > 0.95 * sum(map(len, train.values()))
 
 
 def test_limited_patterns_are_kept_to() -> None:
