@@ -16,6 +16,7 @@ from inference.training.asr.tokenizer import SpecialIds
 from inference.training.asr.wer import WordErrors, count_errors
 
 _LEAD = SAMPLE_RATE // 4
+_WINDOW = 30 * SAMPLE_RATE
 _MOST_TOKENS = 96
 
 
@@ -26,9 +27,8 @@ def transcribe_clips(
     """Texts of int16 clips at 8 kHz, each under 29 s, through µ-law, without timestamps."""
     device = model.decoder.embed_tokens.weight.device
     ids = SpecialIds.of(tokenizer)
-    # Two mel frames (20 ms) make one encoder position.
-    longest = -(-(max(map(len, clips)) + 2 * _LEAD) // 160) * 160
-    windows = torch.zeros(len(clips), longest)
+    # As in use: a model that has learned on whole windows repeats itself on shorter ones.
+    windows = torch.zeros(len(clips), _WINDOW)
     for window, clip in zip(windows, clips, strict=True):
         window[_LEAD : _LEAD + len(clip)] = torch.from_numpy(clip.astype(np.float32) / 32_768)
     frames = torch.tensor([(len(clip) + 2 * _LEAD) // 80 for clip in clips], device=device)
