@@ -23,14 +23,18 @@ FRAME_S: Final = FRAME / SAMPLE_RATE
 _SPEECH: Final = 0.3
 # Speech, once believed, goes on down to here: faint onsets and endings lie between this and 0.3.
 _STILL_SPEECH: Final = 0.12
+# Backwards, hold music passes for speech now and then; forwards it stays below 0.07, and the faintest speech that was
+# met comes to 0.11. So the backward reading counts within so many frames of some forward belief.
+_HINT: Final = 0.07
+_HINT_FRAMES: Final = round(1.0 / FRAME_S)
 # Silero loses some voices in mid-sentence. Sound as loud as the channel's speech, and clear of its background, goes on
-# being speech for so long: two seconds are a clause; hold music behind a word is no longer taken for speech than that.
+# being speech for so long on either side: a word or two, and no more of the hold music that follows one.
 _LOUD_BELOW_SPEECH_DB: Final = (
     12.0  # unstressed syllables lie some 10 dB under the median of believed frames
 )
 _LOUD_ABOVE_FLOOR_DB: Final = 12.0
 _FLOOR_PERCENTILE: Final = 10  # a channel of a call is silent for more than a tenth of its time
-_REACH_FRAMES: Final = round(2.0 / FRAME_S)
+_REACH_FRAMES: Final = round(0.7 / FRAME_S)
 _BRIDGE_FRAMES: Final = round(0.5 / FRAME_S)  # pauses up to half a second lie within a stretch
 _PAD_FRAMES: Final = round(
     0.2 / FRAME_S
@@ -43,6 +47,9 @@ of up to 6 dB a side; people on one call rarely lie 18 dB apart, and then the ne
 _LIKENESS: Final = 0.6
 """Correlation of the two levels over time (in dB) from which one is a copy of the other. Leaks 38 dB down, just above
 the noise, have 0.8 and more; two people who talk at once stay below 0.4."""
+_BURIED_DB: Final = 6.0
+"""Nearer than this to the channel's own noise nothing can be made out, so beside a far louder voice it is no speech;
+Silero takes a leak for speech even level with the noise, where likeness has drowned."""
 _COPY_LAG_FRAMES: Final = 8  # a leak is immediate; an echo comes back within a quarter of a second
 _LEVEL_FRAMES: Final = 5  # levels are smoothed over 160 ms, about a syllable
 _HOLD_FRAMES: Final = 8  # loudness is compared as held for a quarter of a second: words have gaps
@@ -62,6 +69,12 @@ def _silero() -> SileroVADModel:
     return get_vad_model()
 
 
+def _spread(values: np.ndarray, frames: int) -> np.ndarray:
+    """The highest of `values` (any dtype, [frames]) within so many frames before and behind each."""
+    padded = np.pad(values, frames, mode="edge")
+    return np.lib.stride_tricks.sliding_window_view(padded, 2 * frames + 1).max(1)
+
+
 def speech_probability(samples: np.ndarray) -> np.ndarray:
     """float32 [frames]: for each 32 ms of `samples` (float32 [n], 16 kHz) how surely somebody speaks."""
     whole = np.pad(samples, (0, -len(samples) % FRAME))
@@ -70,7 +83,14 @@ def speech_probability(samples: np.ndarray) -> np.ndarray:
     silero = _silero()
     forwards = silero(whole).reshape(-1)
     backwards = silero(np.ascontiguousarray(whole[::-1])).reshape(-1)[::-1]
-    return np.maximum(forwards, backwards)
+    return surer(forwards, backwards)
+
+
+def surer(forwards: np.ndarray, backwards: np.ndarray) -> np.ndarray:
+    """Of two readings (float32 [frames]) the higher one, where the forward one has at least a hint nearby."""
+    hinted = _spread(forwards >= _HINT, _HINT_FRAMES)
+    probability: np.ndarray = np.where(hinted, np.maximum(forwards, backwards), forwards)
+    return probability
 
 
 def levels_db(samples: np.ndarray) -> np.ndarray:
@@ -91,23 +111,20 @@ def runs(flags: np.ndarray) -> list[Stretch]:
     ]
 
 
-def _spread(values: np.ndarray, frames: int) -> np.ndarray:
-    """The highest of `values` (any dtype, [frames]) within so many frames before and behind each."""
-    padded = np.pad(values, frames, mode="edge")
-    return np.lib.stride_tricks.sliding_window_view(padded, 2 * frames + 1).max(1)
-
-
 def copied(own_db: np.ndarray, other_db: np.ndarray) -> np.ndarray:
     """bool [frames]: where a channel with levels `own_db` is a quiet copy of another with `other_db`.
 
-    A run of frames is a copy when all of it lies well below the other channel and its level rises and falls with the
-    other's. A quiet person beside a silent channel is no copy, nor is one who talks while the other does.
+    A run of frames that lies well below the other channel is a copy where it drowns in the channel's noise, or when its
+    level rises and falls with the other's. A quiet person beside a silent channel is no copy, nor is one who talks
+    while the other does.
     """
-    found = np.zeros(len(own_db), dtype=bool)
     if not len(own_db):
-        return found
-    quieter = _spread(other_db, _HOLD_FRAMES) - _spread(own_db, _HOLD_FRAMES)
-    for run in runs(quieter >= _QUIETER_DB):
+        return np.zeros(0, dtype=bool)
+    own_held = _spread(own_db, _HOLD_FRAMES)
+    quieter = _spread(other_db, _HOLD_FRAMES) - own_held >= _QUIETER_DB
+    floor_db = np.percentile(own_db, _FLOOR_PERCENTILE)
+    found: np.ndarray = quieter & (own_held < floor_db + _BURIED_DB)
+    for run in runs(quieter):
         length = run.end - run.first
         if length >= _SHORTEST_COPY_FRAMES and _likeness(own_db, other_db, run) >= _LIKENESS:
             found[run.first : run.end] = True
