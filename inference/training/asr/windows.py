@@ -36,7 +36,7 @@ class WindowMix:
     prompt: float = 0.2
     one_voice: float = 0.7
     sound: float = 0.75  # of the empty windows hold music, a ringing tone or loud noise
-    sound_between: float = 0.06  # of the windows with speech have it in their silences
+    sound_between: float = 0.12  # of the windows with speech have it in their silences
     speed_changed: float = 0.5
     input_noise: float = 0.12
 
