@@ -34,6 +34,9 @@ _LOUD_BELOW_SPEECH_DB: Final = (
 )
 _LOUD_ABOVE_FLOOR_DB: Final = 12.0
 _FLOOR_PERCENTILE: Final = 10  # a channel of a call is silent for more than a tenth of its time
+_AUDIBLE_DB: Final = (
+    3.0  # above the floor; Silero goes on believing for a second after a leak ends in noise
+)
 _REACH_FRAMES: Final = round(0.7 / FRAME_S)
 _BRIDGE_FRAMES: Final = round(0.5 / FRAME_S)  # pauses up to half a second lie within a stretch
 _PAD_FRAMES: Final = round(
@@ -103,6 +106,11 @@ def levels_db(samples: np.ndarray) -> np.ndarray:
     return 10 * np.log10(np.maximum(smooth, 1e-9))
 
 
+def floor(own_db: np.ndarray) -> float:
+    """The level of a channel's background."""
+    return float(np.percentile(own_db, _FLOOR_PERCENTILE))
+
+
 def runs(flags: np.ndarray) -> list[Stretch]:
     """The runs of True in `flags` (bool [frames])."""
     edges = np.flatnonzero(np.diff(np.concatenate(([False], flags, [False])).astype(np.int8)))
@@ -122,8 +130,7 @@ def copied(own_db: np.ndarray, other_db: np.ndarray) -> np.ndarray:
         return np.zeros(0, dtype=bool)
     own_held = _spread(own_db, _HOLD_FRAMES)
     quieter = _spread(other_db, _HOLD_FRAMES) - own_held >= _QUIETER_DB
-    floor_db = np.percentile(own_db, _FLOOR_PERCENTILE)
-    found: np.ndarray = quieter & (own_held < floor_db + _BURIED_DB)
+    found: np.ndarray = quieter & (own_held < floor(own_db) + _BURIED_DB)
     for run in runs(quieter):
         length = run.end - run.first
         if length >= _SHORTEST_COPY_FRAMES and _likeness(own_db, other_db, run) >= _LIKENESS:
@@ -148,8 +155,7 @@ def _goes_on(probability: np.ndarray, own_db: np.ndarray) -> np.ndarray:
     sure = probability >= _SPEECH
     if not sure.any():
         return sure
-    speech_db = np.median(own_db[sure])
-    floor_db = np.percentile(own_db, _FLOOR_PERCENTILE)
+    speech_db, floor_db = np.median(own_db[sure]), floor(own_db)
     loud = own_db >= max(speech_db - _LOUD_BELOW_SPEECH_DB, floor_db + _LOUD_ABOVE_FLOOR_DB)
     goes_on: np.ndarray = (probability >= _STILL_SPEECH) | (loud & _spread(sure, _REACH_FRAMES))
     return goes_on
@@ -160,6 +166,9 @@ def stretches(probability: np.ndarray, own_db: np.ndarray, longest: int) -> list
 
     `own_db` are the channel's levels; frames that are copies of another channel come with probability 0.
     """
+    if not len(probability):
+        return []
+    probability = np.where(own_db < floor(own_db) + _AUDIBLE_DB, 0, probability)
     bridged: list[Stretch] = []
     for run in runs(_goes_on(probability, own_db)):
         if bridged and run.first - bridged[-1].end <= _BRIDGE_FRAMES:
