@@ -20,7 +20,13 @@ import torch
 import triton
 from torch import Tensor
 
-from benchmarks.constraint_workload import TINY, LargeVocabulary, Sizes, random_block, schemas
+from benchmarks.constraint_workload import (
+    TINY,
+    LargeVocabulary,
+    StepSizes,
+    random_block,
+    schemas,
+)
 from benchmarks.measure import Job, Variant, measure
 from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
@@ -46,7 +52,7 @@ ATTENTION = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
 class Step:
     """A batch of calls in the middle of decoding."""
 
-    def __init__(self, sizes: Sizes, device: torch.device) -> None:
+    def __init__(self, sizes: StepSizes, device: torch.device) -> None:
         self.sizes, self.device = sizes, device
         tokenizer = LargeVocabulary(DiffusionTokenizer.read(CHECKPOINT), sizes.vocab)
         self.mask_token_id = tokenizer.mask_token_id
@@ -222,7 +228,7 @@ def main() -> int:
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes on the CPU")
     options = parser.parse_args()
     device = torch.device("cpu" if options.rehearse else "cuda")
-    sizes = TINY if options.rehearse else Sizes()
+    sizes = TINY if options.rehearse else StepSizes()
     name = "CPU" if options.rehearse else torch.cuda.get_device_name()
     result: dict[str, Any] = {
         "device": name,

@@ -8,25 +8,31 @@ from typing import Any
 
 import torch
 
-from inference.diffusion.config import LladaConfig
+from benchmarks.model_shape import ModelShape
 from inference.diffusion.model import Block
 from inference.diffusion.tokenizer import DiffusionTokenizer
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepSizes(ModelShape):
+    """Of the model, and of the batch whose steps are measured."""
+
     num_calls: int = 64
     prompt: int = 1500
-    vocab: int = 126_464
-    d_model: int = 4096
-    n_heads: int = 32
-    mlp: int = 12_288
-    n_layers: int = 32
-    dtype: torch.dtype = torch.bfloat16
     text_length: float = 1.0  # of what is usual
 
 
-TINY = Sizes(1, 70, 3900, 64, 2, 128, 2, torch.float32, 0.1)
+TINY = StepSizes(
+    d_model=64,
+    n_layers=2,
+    n_heads=2,
+    mlp=128,
+    vocab=3900,
+    dtype=torch.float32,
+    num_calls=1,
+    prompt=70,
+    text_length=0.1,
+)
 
 
 class LargeVocabulary:
@@ -92,23 +98,7 @@ def schemas(text_length: float) -> dict[str, dict[str, Any]]:
     }
 
 
-def random_block(sizes: Sizes, device: torch.device) -> Block:
+def random_block(sizes: ModelShape, device: torch.device) -> Block:
     """One layer of the trunk."""
-    config = LladaConfig(
-        d_model=sizes.d_model,
-        n_layers=1,
-        n_heads=sizes.n_heads,
-        n_kv_heads=sizes.n_heads,
-        mlp_hidden_size=sizes.mlp,
-        vocab_size=sizes.vocab,
-        embedding_size=sizes.vocab,
-        max_sequence_length=4096,
-        rope_theta=500_000.0,
-        rms_norm_eps=1e-5,
-        weight_tying=False,
-        mask_token_id=0,
-        eos_token_id=0,
-        pad_token_id=0,
-    )
     with torch.device(device):
-        return Block(config).to(sizes.dtype).requires_grad_(False)
+        return Block(sizes.config()).to(sizes.dtype).requires_grad_(False)

@@ -14,6 +14,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ class Benchmark:
         self._options = options
         self._device = torch.device("cpu" if options.rehearse else "cuda")
         self._sizes: Sizes = TINY if options.rehearse else Sizes()
+        if options.prompt:
+            self._sizes = replace(self._sizes, prompt=(options.prompt, options.prompt))
         self._workload = Workload.make(self._sizes, options.calls)
         self._begun = time.perf_counter()
         self._report: dict[str, Any] = {
@@ -279,6 +282,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--live", type=_numbers, default=[64, 1, 32, 8], help="numbers of live calls"
     )
+    parser.add_argument("--prompt", type=int, help="length of every prompt; ragged if not given")
     parser.add_argument("--steps", type=_numbers, default=[15, 9], help="steps per record")
     parser.add_argument("--budget-s", type=float, default=540.0, help="begin nothing after so long")
     parser.add_argument("--reserve-gib", type=float, default=RESERVE_GIB)

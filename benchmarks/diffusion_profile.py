@@ -19,7 +19,7 @@ RANGES = ("prefill", "step", "trunk", "head", "constraint", "commit")
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 HOST_GAP_US = 10.0  # kernels of one graph follow each other faster; longer gaps wait for the host
-TOP_KERNELS = 30
+TOP_KERNELS = 40
 
 
 def profile_steps(loop: ClosedLoop, num_steps: int) -> dict[str, Any]:
@@ -54,10 +54,11 @@ def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, An
     ranges = [e for e in timed if e.kind == "user_annotation" and e.name in RANGES]
     finder = _Finder(ranges)
     by_range: dict[str, float] = defaultdict(float)
-    by_kernel: dict[str, list[float]] = defaultdict(list)
+    by_kernel: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in on_device:
-        by_range[finder.name_at(launches.get(event.correlation))] += event.length_us
-        by_kernel[event.name].append(event.length_us)
+        name = finder.name_at(launches.get(event.correlation))
+        by_range[name] += event.length_us
+        by_kernel[name, event.name].append(event.length_us)
     gaps, window_us = _gaps([(event.start_us, event.end_us) for event in on_device])
     longest = sorted(by_kernel.items(), key=lambda item: -sum(item[1]))[:TOP_KERNELS]
     return {
@@ -68,8 +69,13 @@ def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, An
         "idle_share_host": sum(gap for gap in gaps if gap > HOST_GAP_US) / window_us,
         "num_launches_per_step": len(on_device) / num_steps,
         "longest_kernels": [
-            {"name": name[:120], "ms_per_step": sum(us) / num_steps / 1e3, "num": len(us)}
-            for name, us in longest
+            {
+                "range": range_name,
+                "name": name[:120],
+                "ms_per_step": sum(us) / num_steps / 1e3,
+                "num": len(us),
+            }
+            for (range_name, name), us in longest
         ],
     }
 

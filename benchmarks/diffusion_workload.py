@@ -13,7 +13,7 @@ import torch
 
 from benchmarks.baselines.autoregressive import Shape
 from benchmarks.constraint_workload import LargeVocabulary
-from inference.diffusion.config import LladaConfig
+from benchmarks.model_shape import ModelShape
 from inference.diffusion.model import LladaModel
 from inference.diffusion.prompt import PREAMBLE
 from inference.diffusion.request import BranchSpec, CallRequest
@@ -26,16 +26,10 @@ WORDS_PER_TURN = 30
 RECORDS = ("summary", "sentiment", "lead_score")
 
 
-@dataclass(frozen=True, slots=True)
-class Sizes:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes(ModelShape):
     """Of the model, the calls and the records."""
 
-    d_model: int = 4096
-    n_layers: int = 32
-    n_heads: int = 32
-    mlp: int = 12_288
-    vocab: int = 126_464
-    dtype: torch.dtype = torch.bfloat16
     prompt: tuple[int, int] = (1000, 2000)
     canvases: tuple[int, ...] = (54, 53, 53)
     slots: tuple[int, ...] = (20, 10)  # of each record, in tokens
@@ -86,21 +80,8 @@ class ServedVocabulary(LargeVocabulary):
 
 def random_model(sizes: Sizes, tokenizer: ServedVocabulary, device: torch.device) -> LladaModel:
     """Weights without meaning at the scale of trained ones. PAD is never the likeliest, so that no text ends early."""
-    config = LladaConfig(
-        d_model=sizes.d_model,
-        n_layers=sizes.n_layers,
-        n_heads=sizes.n_heads,
-        n_kv_heads=sizes.n_heads,
-        mlp_hidden_size=sizes.mlp,
-        vocab_size=sizes.vocab,
-        embedding_size=sizes.vocab,
-        max_sequence_length=4096,
-        rope_theta=500_000.0,
-        rms_norm_eps=1e-5,
-        weight_tying=False,
-        mask_token_id=tokenizer.mask_token_id,
-        eos_token_id=tokenizer.pad_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+    config = sizes.config(
+        mask_token_id=tokenizer.mask_token_id, pad_token_id=tokenizer.pad_token_id
     )
     with torch.device("meta"):
         model = LladaModel(config)

@@ -284,14 +284,14 @@ def ragged_attention(q: Tensor, keys: Tensor, values: Tensor, packed: Packed) ->
     if packed.max_queries > 1:
         return flash_attention(q, keys, values, packed)
     starts = packed.key_offsets[:-1]
-    nowhere = torch.zeros_like(starts)
+    none = starts[:0]
     rows = OpenRows(
         call_offsets=packed.query_offsets,
         prompt_start=starts,
         prompt_end=starts + packed.key_lengths,
-        row_canvas=nowhere,
-        canvas_start=nowhere,
-        canvas_end=nowhere,
+        row_canvas=none,
+        canvas_start=none,
+        canvas_end=none,
     )
     return attention.ragged_attention(
         q,

@@ -1,7 +1,6 @@
 """The constrained step on a device: what `ConstraintBatch` and the commit rules do, in a few kernels.
 
-The slots of all live canvases are laid out in buffers that stay where they are, so that a step can be captured in a
-CUDA graph: nothing waits for the device, and no size depends on data. A step is
+Nothing waits for the device, and no size depends on data. A step is
 
 1. propose: per slot, confidences of its places (`kernels.slot_positions`, `slot_sweeps`, `slot_choices`);
 2. choose: per canvas, the places that the rule takes (`kernels.slot_canvases`);
@@ -19,11 +18,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
-from inference.diffusion.device.canvas_records import AUTOMATA, CHOICES, canvas_records
-from inference.diffusion.device.lists import DeviceLists
-from inference.diffusion.device.slot_layout import CANVASES, POSITIONS, Launch, Seat, lay_out
-from inference.diffusion.device.tables import DeviceTables
+from inference.diffusion.device.canvas_records import AUTOMATA, CHOICES
+from inference.diffusion.device.seated_slots import SeatedSlots
+from inference.diffusion.device.slot_layout import CANVASES, POSITIONS, Launch
 from inference.diffusion.kernels.naive import HeadReduction, Rule
 from inference.diffusion.kernels.slot_canvases import choose_kernel, close_kernel
 from inference.diffusion.kernels.slot_choices import (
@@ -33,9 +32,7 @@ from inference.diffusion.kernels.slot_choices import (
 from inference.diffusion.kernels.slot_positions import bundle_kernel, weigh_kernel
 from inference.diffusion.kernels.slot_sweeps import commit_slots_kernel, sweep_kernel
 from inference.diffusion.rules import CommitRule, Doubt, Factor, Joint, Quota, Threshold
-from inference.diffusion.structured.conditions import UNDECIDED
-from inference.diffusion.structured.scaffold import Scaffold
-from inference.diffusion.structured.table_store import TableStore, size_class
+from inference.diffusion.structured.table_store import TableStore
 
 RULES: dict[type[Any], tuple[Rule, Callable[[Any], tuple[float, float]]]] = {
     Threshold: (Rule.THRESHOLD, lambda rule: (rule.value, 0)),
@@ -57,15 +54,8 @@ class RuleNotOnDeviceError(ValueError):
     """The commit rule has no kernel."""
 
 
-class DeviceConstraint:
-    """The slots of live canvases in one token buffer, constrained by Triton kernels.
-
-    Attributes:
-        version: goes up when buffers have moved; graphs captured before are void.
-        num_masked: `[max_canvases]` int32, places of each seat's canvas that are masked after a step.
-        confidence_of_place: `[num_places]` float32, what a step proposed: the constrained probability of each place's
-            best token (of a finite slot's best value); 0 where nothing could be committed. Undefined outside slots.
-    """
+class DeviceConstraint(SeatedSlots):
+    """The slots of live canvases in one token buffer, constrained by Triton kernels."""
 
     def __init__(
         self,
@@ -77,100 +67,17 @@ class DeviceConstraint:
         mask_token_id: int,
         rule: CommitRule,
     ) -> None:
-        """Nobody is seated yet. All scaffolds are to be of one tokenizer.
+        """Nobody is seated yet.
 
         Raises:
             RuleNotOnDeviceError: no kernel knows `rule`.
         """
         if type(rule) not in RULES:
             raise RuleNotOnDeviceError(f"{rule!r}: use {', '.join(r.__name__ for r in RULES)}")
+        super().__init__(num_places=num_places, max_canvases=max_canvases, store=store)
         self._rule, parameters = RULES[type(rule)]
-        self._store = store
-        self._pad, self._mask = pad_token_id, mask_token_id
-        self._tables = DeviceTables(store.device)
-        self._lists = DeviceLists(store.device)
-        self._seats: dict[int, Seat] = {}
-        self._fresh: set[int] = set()
-        self._launches: dict[int, Launch] = {}
-        self._where_tables_are = (0, 0)
-        self.version = 0
-
-        def ints(size: int) -> Tensor:
-            return torch.zeros(size, dtype=torch.int32, device=store.device)
-
         self._parameters = torch.tensor(parameters(rule), dtype=torch.float32, device=store.device)
-        self.num_masked = ints(max_canvases)
-        self._step_of_canvas = ints(max_canvases)
-        self.confidence_of_place = torch.zeros(num_places, device=store.device)
-        self._choice, self._source = ints(num_places), ints(num_places)
-        self._flags, self._chosen = ints(num_places), ints(num_places)
-        self._scratch: dict[str, Tensor] = {}
-        self.lay_out()
-
-    def seat(self, canvas: int, scaffold: Scaffold, start: int) -> None:
-        """Give the free seat `canvas` to a canvas whose tokens lie from place `start`; counts from `lay_out` on."""
-        assert canvas not in self._seats, f"seat {canvas} is taken"
-        assert canvas < len(self.num_masked)
-        tables = [span.table for span in scaffold.spans]
-        self._store.add(tables)
-        self._tables.add(tables)
-        records = canvas_records(scaffold, self._tables, self._store)
-        self._seats[canvas] = Seat.at(records, start)
-        self._fresh.add(canvas)
-
-    def vacate(self, canvas: int) -> None:
-        """Take the canvas off its seat; counts from `lay_out` on."""
-        del self._seats[canvas]
-        self._fresh.discard(canvas)
-
-    def lay_out(self) -> None:
-        """Send what `seat` and `vacate` changed to the device. Does not wait for it."""
-        layout = lay_out(
-            self._seats,
-            self._fresh,
-            num_places=len(self._choice),
-            num_seats=len(self.num_masked),
-        )
-        has_moved = self._lists.upload(layout.lists)
-        tables = (self._tables.data.data_ptr(), self._store.token_class.data_ptr())
-        has_moved |= tables != self._where_tables_are
-        self._where_tables_are = tables
-        for name, size in zip(("vectors", "sums", "weights"), layout.scratch, strict=True):
-            has_moved |= self._reserve(name, size)
-        self.version += has_moved
-        self._launches = layout.launches
-        self._choice.masked_fill_(self._lists["is_fresh_place"][: len(self._choice)] > 0, UNDECIDED)
-        self._step_of_canvas.masked_fill_(
-            self._lists["is_fresh_seat"][: len(self.num_masked)] > 0, 0
-        )
-        self._fresh.clear()
-
-    def _reserve(self, name: str, size: int) -> bool:
-        """Make scratch at least so large, and with room to grow; whether it has moved."""
-        if name in self._scratch and size <= len(self._scratch[name]):
-            return False
-        room = size_class(2 * size)
-        self._scratch[name] = torch.empty(room, device=self._store.device)
-        if name == "sums":
-            self._scratch["bests"] = torch.empty(room, device=self._store.device)
-            self._scratch["best_class"] = torch.empty(
-                room, dtype=torch.int32, device=self._store.device
-            )
-        return True
-
-    @property
-    def table_of_place(self) -> Tensor:
-        """`[num_places]` int32, the row of `store.token_class` that each place reads; 0 outside slots."""
-        return self._lists["table_of_place"][: len(self._choice)]
-
-    @property
-    def graph_key(self) -> tuple[int, ...]:
-        """Steps with equal keys, of one `version`, launch the same programs."""
-        return tuple(
-            number
-            for group, launch in self._launches.items()
-            for number in (group, launch.num_programs, launch.places)
-        )
+        self._pad, self._mask = pad_token_id, mask_token_id
 
     def step(
         self, reduction: HeadReduction, row_of_place: Tensor, tokens: Tensor, confidence: Tensor
@@ -189,20 +96,22 @@ class DeviceConstraint:
             confidence: `[num_places]` float32, written: the constrained probability of each committed token; 1 where
                 nothing was left to decide.
         """
-        for group, launch in self._launches.items():
-            if group < CHOICES:
-                self._propose_slots(group, launch, reduction, row_of_place, tokens)
-            elif group == CHOICES:
-                self._propose_choices(launch, reduction, row_of_place, tokens)
+        with record_function("constraint"):
+            for group, launch in self._launches.items():
+                if group < CHOICES:
+                    self._propose_slots(group, launch, reduction, row_of_place, tokens)
+                elif group == CHOICES:
+                    self._propose_choices(launch, reduction, row_of_place, tokens)
         if CANVASES not in self._launches:
             return
-        self._choose(self._launches[CANVASES], tokens)
-        for group, launch in self._launches.items():
-            if group < CHOICES:
-                self._commit_slots(group, launch, reduction, tokens, confidence)
-            elif group == CHOICES:
-                self._commit_choices(launch, tokens, confidence)
-        self._close(self._launches[CANVASES], tokens, confidence)
+        with record_function("commit"):
+            self._choose(self._launches[CANVASES], tokens)
+            for group, launch in self._launches.items():
+                if group < CHOICES:
+                    self._commit_slots(group, launch, reduction, tokens, confidence)
+                elif group == CHOICES:
+                    self._commit_choices(launch, tokens, confidence)
+            self._close(self._launches[CANVASES], tokens, confidence)
 
     def _propose_slots(
         self,

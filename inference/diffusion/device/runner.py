@@ -155,15 +155,14 @@ class DeviceRunner:
                 torch.tensor([token for call in calls for token in call.prompt.token_ids]),
                 torch.cat([torch.arange(length) for length in lengths]),
                 torch.cat([torch.arange(start, start + length) for start, length in spans]),
-                torch.zeros(int(offsets[-1]), dtype=torch.int64),
             ]
         )
-        tokens, positions, places, nowhere = self._to_device(rows)
+        tokens, positions, places = self._to_device(rows)
         call_rows = torch.tensor([[*starts, 0], [*starts, 0], offsets.tolist()])
         call_rows[1, :-1] += torch.tensor(lengths)
         prompt_start, prompt_end, call_offsets = self._to_device(call_rows)
-        empty = nowhere[:1]  # a canvas without places
-        prompts = OpenRows(call_offsets, prompt_start[:-1], prompt_end[:-1], nowhere, empty, empty)
+        none = tokens[:0]
+        prompts = OpenRows(call_offsets, prompt_start[:-1], prompt_end[:-1], none, none, none)
         bounds = Bounds(max(lengths), max(lengths))
         self._trunk.encode(tokens, positions, places, prompts, bounds)
 
@@ -241,10 +240,7 @@ class DeviceRunner:
             assert self._head is not None
             table = self._constraint.table_of_place[rows.head_place]
             reduction = self._head(masked, table)
-        with record_function("constraint"):
-            self._constraint.step(
-                reduction, canvases.row_of_place, canvases.tokens, self._confidence
-            )
+        self._constraint.step(reduction, canvases.row_of_place, canvases.tokens, self._confidence)
 
     def _read_counts(self) -> _Launched:
         """Bring the numbers of masked positions to the host, once the step is over."""

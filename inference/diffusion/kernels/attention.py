@@ -3,7 +3,7 @@
 The open positions of all canvases of a call make one query tile, so that the prompt's keys and values are read once
 for all of them (and for all heads that share a key-value head). In small batches the prompt is also split over
 programs, with one more for the canvases, and their results are merged by their log-sum-exps. A prompt that sees itself
-is a call with an empty canvas.
+is a call without canvases.
 """
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
 # mypy: allow-untyped-defs
@@ -111,19 +111,22 @@ def attention_kernel(
     QUERIES: tl.constexpr,
     KEYS: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
+    CANVASES: tl.constexpr,
 ):
     """See `naive.ragged_attention`: one program per query tile of a call, key-value head and split of the prompt.
 
     `queries`, `keys` and `values` are tensor descriptors. With `SPLIT_KEYS`, `p_out` and `p_split_lse` are float32, the
-    splits in front: the canvases, which take longest, then the prompt piece by piece.
+    splits in front: the canvases if there are any, which take longest, then the prompt piece by piece.
     """
     i_head, i_split = tl.program_id(1), tl.program_id(2)
     i_call, o_row, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     start = tl.load(p_prompt_start + i_call)
     end = tl.load(p_prompt_end + i_call)
     if SPLIT_KEYS:
-        start += (i_split - 1) * SPLIT_KEYS
-        end = tl.where(i_split == 0, start, tl.minimum(end, start + SPLIT_KEYS))
+        start += (i_split - CANVASES) * SPLIT_KEYS
+        end = tl.minimum(end, start + SPLIT_KEYS)
+        if CANVASES:
+            end = tl.where(i_split == 0, start, end)
     if (tl.max(m_row.to(tl.int32), 0) == 0) | ((i_split > 0) & (start >= end)):
         return
 
@@ -141,7 +144,7 @@ def attention_kernel(
         state = _attend(state, inputs, o_key, end, m_row, False, KEYS)
     if whole < end:
         state = _attend(state, inputs, whole, end, m_row, True, KEYS)
-    if i_split == 0:
+    if CANVASES and i_split == 0:
         row_canvas = tl.load(p_row_canvas + i_row, mask=m_row, other=-1)
         first = tl.min(tl.where(m_row, row_canvas, FAR), 0)
         for i_canvas in range(first, tl.max(row_canvas, 0) + 1):
@@ -149,16 +152,14 @@ def attention_kernel(
             for o_key in range(tl.load(p_canvas_start + i_canvas), own_end, KEYS):
                 state = _attend(state, inputs, o_key, own_end, row_canvas == i_canvas, True, KEYS)
     out, highest, total = state
+    total = tl.where(total > 0, total, 1.0)  # in an empty canvas nothing is seen
     o_head = i_row * N_HEADS + i_head * GROUP + i_member
     o_out = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     if SPLIT_KEYS:
-        out = out / tl.where(total > 0, total, 1.0)[:, None]  # nothing is seen in an empty canvas
         o_split = i_split.to(tl.int64) * num_rows * N_HEADS
         tl.store(p_split_lse + o_split + o_head, highest + tl.log2(total), mask=m_row)
         p_out += o_split * HEAD_DIM
-    else:
-        out = out / total[:, None]
-    tl.store(p_out + o_out, out, mask=m_row[:, None])
+    tl.store(p_out + o_out, out / total[:, None], mask=m_row[:, None])
 
 
 @triton.jit(do_not_specialize=["num_rows", "num_tiles"])
@@ -177,13 +178,14 @@ def merge_splits_kernel(
     QUERIES: tl.constexpr,
     SPLIT_KEYS: tl.constexpr,
     SPLITS: tl.constexpr,
+    CANVASES: tl.constexpr,
 ):
     """The splits to one result, by the tiles of `attention_kernel` (with tiles of `QUERIES`)."""
     i_call, _, i_row, i_member, m_row = _query_tile(p_call_offsets, num_tiles, QUERIES, GROUP)
     length = tl.load(p_prompt_end + i_call) - tl.load(p_prompt_start + i_call)
     if tl.max(m_row.to(tl.int32), 0) == 0:
         return
-    num_written = 1 + tl.cdiv(length, SPLIT_KEYS)
+    num_written = CANVASES + tl.cdiv(length, SPLIT_KEYS)
     o_head = i_row.to(tl.int64) * N_HEADS + tl.program_id(1) * GROUP + i_member
     o_out = o_head[:, None] * HEAD_DIM + tl.arange(0, HEAD_DIM)[None, :]
     highest = tl.full((QUERIES,), float("-inf"), tl.float32)
@@ -235,7 +237,8 @@ def ragged_attention(
     assert keys.is_contiguous()
     assert values.is_contiguous()
     num_tiles = triton.cdiv(max_rows_per_call * group, config.queries)
-    num_splits = 1 + triton.cdiv(max_prompt, split_keys) if split_keys else 1
+    has_canvases = len(rows.canvas_start) > 0
+    num_splits = has_canvases + triton.cdiv(max_prompt, split_keys) if split_keys else 1
     out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     split_lse = split_out = out
     if num_splits > 1:
@@ -265,6 +268,7 @@ def ragged_attention(
         QUERIES=config.queries,
         KEYS=config.keys,
         SPLIT_KEYS=split_keys if num_splits > 1 else 0,
+        CANVASES=int(has_canvases),
         num_warps=config.num_warps,
         num_stages=config.num_stages,
         maxnreg=config.max_registers,
@@ -287,5 +291,6 @@ def ragged_attention(
             QUERIES=merge_queries,
             SPLIT_KEYS=split_keys,
             SPLITS=num_splits,
+            CANVASES=int(has_canvases),
         )
     return out

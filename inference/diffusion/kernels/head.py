@@ -49,12 +49,8 @@ def _reduce_tile_of_head(
     weight,
     i_tile,
     num_rows,
-    p_score,
-    p_column,
-    p_total,
-    p_tile_cells,
-    p_cell_start,
-    p_cell_slot,
+    partials,
+    cells,
     D_MODEL: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
@@ -70,20 +66,9 @@ def _reduce_tile_of_head(
         b_hidden = hidden.load([o_row, o_inner])
         b_weight = weight.load([i_column_tile * COLUMNS, o_inner])
         logits = tl.dot(b_hidden, b_weight.T, logits, input_precision="tf32x3")
-    reduce_tile(
-        logits,
-        i_column_tile,
-        i_column_tile * COLUMNS,
-        o_row + tl.arange(0, ROWS),
-        num_rows,
-        p_score,
-        p_column,
-        p_total,
-        p_tile_cells,
-        p_cell_start,
-        p_cell_slot,
-        SINGLES,
-    )
+    i_row = o_row + tl.arange(0, ROWS)
+    o_column = i_column_tile * COLUMNS
+    reduce_tile(logits, i_column_tile, o_column, i_row, num_rows, partials, cells, SINGLES)
 
 
 @triton.jit(do_not_specialize=["num_rows"])
@@ -106,20 +91,19 @@ def head_kernel(
     SINGLES: tl.constexpr,
 ):
     """Tiles of logits to partial results; `hidden` and `weight` are tensor descriptors."""
+    partials = (p_score, p_column, p_total)
+    cells = (p_tile_cells, p_cell_start, p_cell_slot)
+    i_tile = tl.program_id(0)
     if PERSISTENT:
         num_tiles = tl.cdiv(num_rows, ROWS) * num_column_tiles
-        for i_tile in tl.range(tl.program_id(0), num_tiles, tl.num_programs(0), flatten=True):
+        for i_next in tl.range(i_tile, num_tiles, tl.num_programs(0), flatten=True):
             _reduce_tile_of_head(
                 hidden,
                 weight,
-                i_tile,
+                i_next,
                 num_rows,
-                p_score,
-                p_column,
-                p_total,
-                p_tile_cells,
-                p_cell_start,
-                p_cell_slot,
+                partials,
+                cells,
                 D_MODEL,
                 ROWS,
                 COLUMNS,
@@ -130,14 +114,10 @@ def head_kernel(
         _reduce_tile_of_head(
             hidden,
             weight,
-            tl.program_id(0),
+            i_tile,
             num_rows,
-            p_score,
-            p_column,
-            p_total,
-            p_tile_cells,
-            p_cell_start,
-            p_cell_slot,
+            partials,
+            cells,
             D_MODEL,
             ROWS,
             COLUMNS,

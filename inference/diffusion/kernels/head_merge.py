@@ -50,18 +50,17 @@ def reduce_tile(
     o_column,
     i_row,
     num_rows,
-    p_score,
-    p_column,
-    p_total,
-    p_tile_cells,
-    p_cell_start,
-    p_cell_slot,
+    partials,
+    cells,
     SINGLES: tl.constexpr,
 ):
     """Reduce each cell of a tile. `logits` are float32 `[rows, columns]`, the first column is `o_column`.
 
-    `SINGLES`: many cells have one column, which can be had for less.
+    `partials` and `cells` are pointers to what the classes of these names hold. `SINGLES`: many cells have one column,
+    which can be had for less.
     """
+    p_score, p_column, p_total = partials
+    p_tile_cells, p_cell_start, p_cell_slot = cells
     column = (o_column + tl.arange(0, logits.shape[1]))[None, :]
     m_row = i_row < num_rows
     last = tl.load(p_tile_cells + i_tile + 1)

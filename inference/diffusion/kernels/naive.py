@@ -102,8 +102,8 @@ class OpenRows:
         prompt_start: `[num_calls]`, first cache row of the call's prompt.
         prompt_end: `[num_calls]`, the row after its last one.
         row_canvas: `[num_rows]`, the canvas of each row. The canvases of a call follow each other, and so do the rows
-            of a canvas.
-        canvas_start: `[num_canvases]`, first cache row of each canvas.
+            of a canvas. Not read if there are no canvases.
+        canvas_start: `[num_canvases]`, first cache row of each canvas; none where prompts see themselves.
         canvas_end: `[num_canvases]`, the row after its last one.
     """
 
@@ -133,9 +133,11 @@ def ragged_attention(q: Tensor, keys: Tensor, values: Tensor, rows: OpenRows) ->
     for call, (start, end) in enumerate(itertools.pairwise(bounds)):
         prompt = torch.arange(int(rows.prompt_start[call]), int(rows.prompt_end[call]))
         for row in range(start, end):
-            canvas = int(rows.row_canvas[row])
-            own = torch.arange(int(rows.canvas_start[canvas]), int(rows.canvas_end[canvas]))
-            seen = torch.cat([prompt, own]).to(keys.device)
+            seen = prompt.to(keys.device)
+            if len(rows.canvas_start):
+                canvas = int(rows.row_canvas[row])
+                own = torch.arange(int(rows.canvas_start[canvas]), int(rows.canvas_end[canvas]))
+                seen = torch.cat([prompt, own]).to(keys.device)
             k = keys[seen].float().repeat_interleave(group, 1)
             v = values[seen].float().repeat_interleave(group, 1)
             weight = torch.einsum("hd,nhd->hn", q[row].float(), k) * q.shape[2] ** -0.5

@@ -55,6 +55,7 @@ def test_kernels_belong_to_the_innermost_range_that_launched_them():
     assert found["idle_share"] == pytest.approx(101 / 1000)
     assert found["idle_share_host"] == pytest.approx(100 / 1000)
     assert found["longest_kernels"][0] == {
+        "range": "trunk",
         "name": "gemm",
         "ms_per_step": pytest.approx(0.2995),
         "num": 2,

@@ -103,7 +103,8 @@ def test_a_call_gives_the_same_bits_alone_and_among_others(
 
 
 @pytest.mark.parametrize("split_keys", [None, 32])
-def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(split_keys, dtype, device):
+@pytest.mark.parametrize("num_canvases", [0, 1], ids=["no canvas", "an empty canvas"])
+def test_prompts_that_see_themselves(num_canvases, split_keys, dtype, device):
     lengths = [33, 1, 70]
     offsets = torch.tensor([0, *lengths]).cumsum(0).int().to(device)
     num_rows = sum(lengths)
@@ -114,8 +115,9 @@ def test_prompts_that_see_themselves_are_calls_with_an_empty_canvas(split_keys, 
         for seed in range(3)
     )
     nowhere = offsets.new_zeros(num_rows)
+    canvas = nowhere[:num_canvases]
     rows = naive.OpenRows(
-        offsets, offsets[:-1].clone(), offsets[1:].clone(), nowhere, nowhere[:1], nowhere[:1]
+        offsets, offsets[:-1].clone(), offsets[1:].clone(), nowhere, canvas, canvas
     )
     bounds = {"max_rows_per_call": 70, "max_prompt": 70, "split_keys": split_keys, "config": SMALL}
     found = ragged_attention(q, keys, values, rows, **bounds)
