@@ -25,7 +25,7 @@ _SPEECH: Final = 0.3
 _STILL_SPEECH: Final = 0.12
 # Backwards, hold music passes for speech now and then; forwards it stays below 0.07, and the faintest speech that was
 # met comes to 0.11. So the backward reading counts within so many frames of some forward belief.
-_HINT: Final = 0.07
+_HINT: Final = 0.08
 _HINT_FRAMES: Final = round(1.0 / FRAME_S)
 # Silero loses some voices in mid-sentence. Sound as loud as the channel's speech, and clear of its background, goes on
 # being speech for so long on either side: a word or two, and no more of the hold music that follows one.

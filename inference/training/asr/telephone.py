@@ -112,7 +112,7 @@ class TelephoneLine:
         return noise / noise.square().mean(1, keepdim=True).sqrt().clamp(min=1e-6)
 
     def _music(self, count: int, num_samples: int) -> Tensor:
-        """Hold music: three voices of notes that change one to four times a second, with three partials."""
+        """Hold music: three voices of notes or of chords that last four of them, plucked or sustained."""
         time = torch.arange(num_samples, device=self._device)[None] / SAMPLE_RATE
         beat = time * self._uniform(count, 1, 4)
         bar = beat.long()
@@ -122,11 +122,16 @@ class TelephoneLine:
             pitch = torch.randint(
                 0, 12, (count, notes), device=self._device, generator=self._generator
             )
+            note = torch.where(self._chance(count, 0.4), bar // 4, bar)
             hz = 110 * 2 ** (octave + pitch / 12)
-            phase = 2 * math.pi * hz.gather(1, bar) * time
-            envelope = torch.exp(-self._uniform(count, 0.2, 3) * (beat - bar))
-            total += envelope * (phase.sin() + 0.4 * (2 * phase).sin() + 0.2 * (3 * phase).sin())
-        return total * 0.05
+            phase = 2 * math.pi * hz.gather(1, note) * time
+            decay = self._uniform(count, 0.2, 4) * self._chance(count, 0.7)
+            envelope = torch.exp(-decay * (beat - bar)) * self._uniform(count, 0.3, 1)
+            overtones = self._uniform(count, 0, 0.6)
+            total += envelope * (
+                phase.sin() + overtones * (2 * phase).sin() + overtones**2 * (3 * phase).sin()
+            )
+        return total * 0.05 * 10 ** self._uniform(count, -0.4, 0.3)
 
     def _sound(self, kind: str, count: int, num_samples: int) -> Tensor:
         """One of SOUNDS for `count` windows."""

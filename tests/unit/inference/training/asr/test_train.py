@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import cycle, islice
 from pathlib import Path
 
@@ -110,6 +111,17 @@ def test_a_killed_run_goes_on_where_it_was_saved(trained: Path) -> None:
     assert started["step"] == state["step"]
     assert float(str(started["fraction"])) >= 0.5
     assert record["steps"] > state["step"]
+
+
+def test_a_run_can_start_from_trained_weights(trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "work" / "pool").mkdir(parents=True)
+    write_shard(tmp_path / "work/pool/shard-000-00000.npz", list(islice(_speech(2), 30)))
+    config = replace(_config(tmp_path, 3), seed=2).going_on_from(trained / "out")
+    train_asr(replace(config, stages=(Stage(1.0, 4, 2),)), _speech, _texts, _dev_sets)
+    first = [next(line for line in _curve(run) if "loss" in line) for run in (trained, tmp_path)]
+    assert float(str(first[1]["loss"])) < 0.8 * float(str(first[0]["loss"]))
+    kept = (tmp_path / "out/tokenizer.json").read_text()
+    assert kept == (trained / "out/tokenizer.json").read_text()
 
 
 def test_shards_stay_small_and_come_back(tmp_path: Path) -> None:
