@@ -131,7 +131,7 @@ class TelephoneLine:
             total += envelope * (
                 phase.sin() + overtones * (2 * phase).sin() + overtones**2 * (3 * phase).sin()
             )
-        return total * 0.05 * 10 ** self._uniform(count, -0.4, 0.3)
+        return total * 0.1 * 10 ** self._uniform(count, -0.6, 0.4)
 
     def _sound(self, kind: str, count: int, num_samples: int) -> Tensor:
         """One of SOUNDS for `count` windows."""
