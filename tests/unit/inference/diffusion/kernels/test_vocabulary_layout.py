@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inference.diffusion.kernels.vocabulary_layout import GRAIN, class_layout, plain_layout
@@ -18,6 +18,7 @@ def class_tables(draw):
     return (places * num_classes).long(), num_classes
 
 
+@settings(deadline=None)
 @given(class_tables(), st.sampled_from([128, 256, GRAIN]))
 def test_cells_hold_every_token_once_with_its_classes(tables, tile):
     token_class, num_classes = tables
@@ -39,6 +40,7 @@ def test_cells_hold_every_token_once_with_its_classes(tables, tile):
         assert (layout.column_token[start:end].diff() > 0).all()
 
 
+@settings(deadline=None)
 @given(class_tables(), st.sampled_from([128, GRAIN]))
 def test_every_cell_counts_in_one_entry_of_its_class(tables, tile):
     layout = class_layout(*tables)
@@ -63,6 +65,7 @@ def test_every_cell_counts_in_one_entry_of_its_class(tables, tile):
         assert len(group_of_slot[start:end].unique()) == 1
 
 
+@settings(deadline=None)
 @given(class_tables())
 def test_the_tokens_of_a_group_ascend_from_slot_to_slot(tables):
     layout = class_layout(*tables)
