@@ -52,7 +52,9 @@ class AsrTrainingConfig:
     label_smoothing: float = 0.03
     ctc_weight: tuple[float, float] = (0.5, 0.3)  # at the start, and where it is switched off
     ctc_until: float = 0.6
-    mask_from: float = 0.15  # features are hidden from here on: not before the model hears at all
+    mask_from: float = (
+        0.15  # features are hidden and bent from here on: not before the model hears at all
+    )
     width: int = 384
     layers: int = 4
     save_every_seconds: float = 75.0

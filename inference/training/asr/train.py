@@ -21,7 +21,7 @@ from inference.training.asr.config import AsrTrainingConfig, Stage
 from inference.training.asr.decode import word_errors
 from inference.training.asr.export import load_weights, save_checkpoint
 from inference.training.asr.features import LogMel
-from inference.training.asr.masking import mask_features
+from inference.training.asr.masking import mask_features, warp_features
 from inference.training.asr.model import Whisper, WhisperShape
 from inference.training.asr.pool import PoolWriters, Producer, SpeechPool, Spoken
 from inference.training.asr.telephone import TelephoneLine, gather
@@ -145,7 +145,7 @@ class AsrTrainer:
             power = self.log_mel.log_power(self.log_mel.upsample(heard))
             mel = self.log_mel.normalise(power, batch.headroom, batch.frames)
             if fraction >= self.config.mask_from:
-                mel = mask_features(mel, self.generator)
+                mel = mask_features(warp_features(mel, self.generator), self.generator)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
             audio = self.model.encoder(mel, self.config.dropout)
             hidden = self.model.decoder(batch.inputs, audio, self.config.dropout)
