@@ -88,7 +88,9 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--seed", type=int, default=1)
     options.add_argument(
-        "--processes", type=int, help="that speak; all processors but two if not given"
+        "--processes",
+        type=int,
+        help="that speak; all processors but two if not given; 0: learn from what WORK/pool holds",
     )
     return options
 
@@ -102,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         max_seconds=arguments.seconds,
         seed=arguments.seed,
         device="cuda" if torch.cuda.is_available() else "cpu",
-        synthesis_processes=arguments.processes or max(1, (os.cpu_count() or 3) - 2),
+        synthesis_processes=max(1, (os.cpu_count() or 3) - 2)
+        if arguments.processes is None
+        else arguments.processes,
         synthesis_seconds=SPEAKING_SHARE * arguments.seconds,
     )
     if arguments.start_from is not None:
