@@ -17,13 +17,14 @@ from inference.diffusion.kernels.norm import rms_norm
 from inference.diffusion.kernels.rope_store import rotate_and_store
 from inference.diffusion.model import Block, KVCache, LladaModel, rope_tables
 
-# The fastest by `python -m benchmarks.kernels --only attention`. Open positions of one call go to the small tile if it
-# holds them all; both have as many keys, so that a row's bits do not depend on it.
-PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128)
+# The fastest on an H100, see docs/benchmarks.md. For prompts the best of both: 409 TFLOP/s on five together and 392 on
+# one; two stages with 128 registers have 435 and 331. Open positions of one call go to the small tile if it holds them
+# all; both have as many keys, so that a row's bits do not depend on it.
+PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=4)
 MANY_OPEN = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
 FEW_OPEN = AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3)
 FEW_PROGRAMS = 132  # fewer than that leave multiprocessors idle, so that prompts are split
-SPLIT_KEYS = 256
+SPLIT_KEYS = 512  # a lone call's attention: 22 us with 90 open positions, 28 at 256 keys
 
 
 @dataclass(frozen=True, slots=True)
