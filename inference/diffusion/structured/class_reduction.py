@@ -25,13 +25,14 @@ class _Layout:
 
     @classmethod
     def of(cls, token_class: Tensor) -> _Layout:
+        device = token_class.device
         order = token_class.argsort(stable=True)
         members = order.split(token_class.bincount().tolist())
         live = [(number, tokens) for number, tokens in enumerate(members) if number and len(tokens)]
         singles = [(number, int(tokens)) for number, tokens in live if len(tokens) == 1]
         return cls(
-            torch.tensor([number for number, _ in singles], dtype=torch.int64),
-            torch.tensor([token for _, token in singles], dtype=torch.int64),
+            torch.tensor([number for number, _ in singles], device=device, dtype=torch.int64),
+            torch.tensor([token for _, token in singles], device=device, dtype=torch.int64),
             tuple((number, tokens) for number, tokens in live if len(tokens) > 1),
         )
 
