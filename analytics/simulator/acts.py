@@ -14,22 +14,26 @@ COMMON_SLOTS: Final = frozenset({"business", "agent", "person", "service", "a_se
 MOOD_SLOTS: Final = frozenset({"praise", "treasure", "glad", "scorn", "disgrace", "upset"})
 """Filled anew in every utterance, from `lexicon/moods.txt`: they are no facts of the call."""
 
-SLOTS: Final = COMMON_SLOTS | MOOD_SLOTS | {
-    "caller",
-    "issue",
-    "day",
-    "time",
-    "when",
-    "other_when",
-    "other_day",
-    "price",
-    "budget",
-    "phone",
-    "address",
-    "topic",
-    "answer",
-    "competitor",
-}
+SLOTS: Final = (
+    COMMON_SLOTS
+    | MOOD_SLOTS
+    | {
+        "caller",
+        "issue",
+        "day",
+        "time",
+        "when",
+        "other_when",
+        "other_day",
+        "price",
+        "budget",
+        "phone",
+        "address",
+        "topic",
+        "answer",
+        "competitor",
+    }
+)
 
 VERTICALS: Final = ("salon", "clinic", "real_estate", "home_services", "after_hours")
 PRICED_VERTICALS: Final = ("salon", "clinic", "real_estate", "home_services")

@@ -27,7 +27,7 @@ _PLAIN_PROPERTY: Final = frozenset(
 _DETAIL_QUESTION: Final = re.compile(r"\b(?:what|which|who|when|where|how|why)\b", re.IGNORECASE)
 _KNOWN_SERVICE: Final = ("caller.request.reschedule", "caller.request.cancel")
 _MAX_TRIES: Final = 8  # a random pattern fits most of the time; after 8 misses the list is filtered
-_LOWERED: Final = frozenset(
+LOWERED: Final = frozenset(
     {
         "A", "An", "And", "But", "Can", "Could", "Do", "For", "How", "If", "Is", "It", "It's", "Just",
         "Let", "Let's", "Listen", "Look", "My", "No", "Not", "Okay", "Our", "Please", "So", "Sorry",
@@ -35,6 +35,7 @@ _LOWERED: Final = frozenset(
         "When", "Where", "Yeah", "Yes", "You", "You're",
     }
 )  # fmt: skip
+"""Words that lose their capital when what they begin runs on from a comma."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def _join(texts: list[str]) -> str:
     for text in texts[1:]:
         if joined[-1] == ",":
             word, space, rest = text.partition(" ")
-            if word in _LOWERED:
+            if word in LOWERED:
                 text = word.lower() + space + rest
         elif joined[-1] not in ".?!":
             joined += "."
