@@ -230,23 +230,30 @@ class LladaModel(nn.Module):
         """Hidden states `[..., d_model]` to logits `[..., embedding_size]`, same dtype."""
         return F.linear(hidden, self.head_weight.to(hidden.dtype))
 
-    def prefill(self, token_ids: Tensor, positions: Tensor, lengths: Sequence[int]) -> KVCache:
-        """Encode packed prompts, each of which sees itself only.
+    def prefill(
+        self,
+        token_ids: Tensor,
+        positions: Tensor,
+        rows: Tensor,
+        lengths: Sequence[int],
+        cache: KVCache,
+    ) -> None:
+        """Encode packed prompts, each of which sees itself only, into a cache.
+
+        The last block stops at its keys and values: nothing else of it is needed.
 
         Args:
             token_ids: integer `[num_tokens]`, the prompts one after the other.
             positions: integer `[num_tokens]`.
+            rows: integer `[num_tokens]`, the row of each token in `cache`.
             lengths: tokens of each prompt; they sum to `num_tokens`.
-
-        Returns:
-            The rotated keys and values of every layer. The last block stops there: nothing else of it is needed.
+            cache: where the rotated keys and values of every layer go.
         """
-        keys, values = [], []
         x, cos, sin = self._enter(token_ids, positions, None)
         for layer, block in enumerate(self.blocks):
             q, k, v = block.project(x, cos, sin)
-            keys.append(k)
-            values.append(v)
+            cache.keys[layer, rows] = k
+            cache.values[layer, rows] = v
             if layer + 1 < self.config.n_layers:
                 pieces = zip(
                     q.split(list(lengths)),
@@ -255,7 +262,6 @@ class LladaModel(nn.Module):
                     strict=True,
                 )
                 x = block.merge(x, torch.cat([attend_all(*piece) for piece in pieces]))
-        return KVCache(torch.stack(keys), torch.stack(values))
 
     def canvas_step(
         self,

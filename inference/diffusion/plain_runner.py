@@ -124,11 +124,8 @@ class PlainRunner:
         token_ids = [token for call in calls for token in call.prompt.token_ids]
         positions = torch.cat([torch.arange(n, device=self._device) for n in lengths])
         rows = torch.cat([self._range(call.run) for call in calls])
-        encoded = self._model.prefill(
-            torch.tensor(token_ids, device=self._device), positions, lengths
-        )
-        self._cache.keys[:, rows] = encoded.keys
-        self._cache.values[:, rows] = encoded.values
+        tokens = torch.tensor(token_ids, device=self._device)
+        self._model.prefill(tokens, positions, rows, lengths, self._cache)
 
     def _refresh(self) -> None:
         """Open every position of the branches whose prompts are due to be encoded anew."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from inference.diffusion.config import LladaConfig
-from inference.diffusion.model import CanvasSegment, LladaModel, attend_all
+from inference.diffusion.model import CanvasSegment, KVCache, LladaModel, attend_all
 
 SHAPES = {
     "mha_untied": {"n_heads": 4, "n_kv_heads": 4, "weight_tying": False},
@@ -117,6 +117,13 @@ def test_tensor_names_are_those_of_the_published_checkpoint():
     assert "model.transformer.ff_out.weight" not in random_model("gqa_tied").state_dict()
 
 
+def prefill(model: LladaModel, token_ids: Tensor, positions: Tensor, lengths: list[int]) -> KVCache:
+    """Packed prompts, encoded into a cache of their own."""
+    cache = model.new_cache(len(token_ids))
+    model.prefill(token_ids, positions, torch.arange(len(token_ids)), lengths, cache)
+    return cache
+
+
 @pytest.mark.parametrize("shape", ["mha_untied", "gqa_tied"])
 @torch.inference_mode()
 def test_prefill_of_packed_prompts_equals_each_prompt_alone(shape: str):
@@ -124,10 +131,10 @@ def test_prefill_of_packed_prompts_equals_each_prompt_alone(shape: str):
     lengths = [5, 1, 9]
     tokens = torch.randint(0, 60, (15,), generator=torch.Generator().manual_seed(1))
     positions = torch.cat([torch.arange(length) for length in lengths])
-    packed = model.prefill(tokens, positions, lengths)
+    packed = prefill(model, tokens, positions, lengths)
     for part, alone_ids in enumerate(tokens.split(lengths)):
         rows = slice(sum(lengths[:part]), sum(lengths[: part + 1]))
-        alone = model.prefill(alone_ids, torch.arange(len(alone_ids)), [len(alone_ids)])
+        alone = prefill(model, alone_ids, torch.arange(len(alone_ids)), [len(alone_ids)])
         torch.testing.assert_close(packed.keys[:, rows], alone.keys)
         torch.testing.assert_close(packed.values[:, rows], alone.values)
 
@@ -158,8 +165,8 @@ def test_canvas_step_equals_an_uncached_forward(shape: str):
     prompts = [torch.randint(0, 60, (n,), generator=generator) for n in (7, 4)]
     prompt_of, canvas_lengths = [0, 0, 1], [6, 3, 5]
     canvases = [torch.randint(0, 60, (n,), generator=generator) for n in canvas_lengths]
-    prompt_kv = model.prefill(
-        torch.cat(prompts), torch.cat([torch.arange(7), torch.arange(4)]), [7, 4]
+    prompt_kv = prefill(
+        model, torch.cat(prompts), torch.cat([torch.arange(7), torch.arange(4)]), [7, 4]
     )
     cache = model.new_cache(sum(canvas_lengths))
     starts, prompt_ranges = [0, 6, 9], [(0, 7), (7, 11)]
