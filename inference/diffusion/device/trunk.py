@@ -17,10 +17,11 @@ from inference.diffusion.kernels.norm import rms_norm
 from inference.diffusion.kernels.rope_store import rotate_and_store
 from inference.diffusion.model import Block, KVCache, LladaModel, rope_tables
 
-# The fastest on an H100, see docs/benchmarks.md. For prompts the best of both: 409 TFLOP/s on five together and 392 on
-# one; two stages with 128 registers have 435 and 331. Open positions of one call go to the small tile if it holds them
-# all; both have as many keys, so that a row's bits do not depend on it.
-PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=4)
+# The fastest on an H100, see docs/benchmarks.md: several prompts at 435 TFLOP/s, two programs to a multiprocessor, and
+# one at 392. Open positions of one call go to the small tile if it holds them all. All have as many keys, so that a
+# row's bits do not depend on the tile.
+PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128)
+LONE_PROMPT = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=4)
 MANY_OPEN = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
 FEW_OPEN = AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3)
 FEW_PROGRAMS = 132  # fewer than that leave multiprocessors idle, so that prompts are split
@@ -101,7 +102,7 @@ class PackedTrunk:
         is_prompt: bool,
     ) -> Tensor:
         x = F.embedding(tokens, self._embedding)
-        config = PROMPTS if is_prompt else self._tiles_for(bounds)
+        config = self._tiles_for(rows, bounds, is_prompt=is_prompt)
         split_keys = self._split_for(config, bounds, len(rows.prompt_start))
         for layer, block in enumerate(self._blocks):
             keys, values = self.cache.keys[layer], self.cache.values[layer]
@@ -124,8 +125,10 @@ class PackedTrunk:
             x = self._merge(x, attended.flatten(1), block, self._gated[layer])
         return x
 
-    def _tiles_for(self, bounds: Bounds) -> AttentionConfig:
+    def _tiles_for(self, rows: OpenRows, bounds: Bounds, *, is_prompt: bool) -> AttentionConfig:
         """Large tiles read the cache less often, small ones waste less."""
+        if is_prompt:
+            return LONE_PROMPT if len(rows.prompt_start) == 1 else PROMPTS
         return FEW_OPEN if bounds.rows_per_call * self._group <= FEW_OPEN.queries else MANY_OPEN
 
     def _split_for(self, config: AttentionConfig, bounds: Bounds, num_calls: int) -> int | None:
