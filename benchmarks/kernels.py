@@ -21,11 +21,11 @@ from typing import Any
 import torch
 import triton
 
-from benchmarks.kernel_cases import attention, head, rope_store
+from benchmarks.kernel_cases import attention, head, norm, prompts, rope_store
 from benchmarks.measure import Variant, WrongResultError, measure
 from benchmarks.supervise import supervise
 
-SECTIONS = ("head", "attention", "rope")
+SECTIONS = ("head", "attention", "prompts", "rope", "norm")
 JOB_LIMIT_S = 45.0  # a worker's start, its first compilation and a reference, with room
 COMPILE_LIMIT_S = 60.0
 NUM_COMPILERS = 8
@@ -35,7 +35,9 @@ NUM_COMPILERS = 8
 class Sizes:
     head: head.HeadSizes = field(default_factory=head.HeadSizes)
     attention: attention.AttentionSizes = field(default_factory=attention.AttentionSizes)
+    prompts: prompts.PromptSizes = field(default_factory=prompts.PromptSizes)
     rope: rope_store.RopeSizes = field(default_factory=rope_store.RopeSizes)
+    norm: norm.NormSizes = field(default_factory=norm.NormSizes)
 
 
 FULL = Sizes()
@@ -52,7 +54,9 @@ TINY = Sizes(
         splits=(64,),
         dtype=torch.float32,
     ),
+    prompts.PromptSizes(lengths=((40, 61), (50,)), heads=2, head_dim=64, dtype=torch.float32),
     rope_store.RopeSizes(num_rows=(5,), heads=((4, 2),), head_dim=64, dtype=torch.float32),
+    norm.NormSizes(num_rows=(5,), width=64, dtype=torch.float32),
 )
 
 
@@ -88,6 +92,10 @@ def _all_variants(
         yield from head.variants(head.HeadBench(sizes.head, device))
     if "rope" in sections:
         yield from rope_store.variants(sizes.rope, device)
+    if "norm" in sections:
+        yield from norm.variants(sizes.norm, device)
+    if "prompts" in sections:
+        yield from prompts.variants(sizes.prompts, device)
     if "attention" in sections:
         yield from attention.variants(sizes.attention, device)
 
