@@ -1,4 +1,4 @@
-"""Attention of packed prompts that see themselves, over a cache with their keys and values: one kernel against torch."""
+"""Attention of packed prompts that see themselves, over a cache with their keys and values: a kernel against torch."""
 
 from __future__ import annotations
 
@@ -131,7 +131,10 @@ def _varlen(bench: PromptBench) -> Job:
     offsets, longest = bench.ints(bench.offsets), max(bench.lengths)
 
     def call(i: int) -> Tensor:
-        return varlen_attn(bench.layers[i][0], *packed[i], offsets, offsets, longest, longest)
+        q, (keys, values) = bench.layers[i][0], packed[i]
+        found = varlen_attn(q, keys, values, offsets, offsets, longest, longest)
+        assert isinstance(found, Tensor)
+        return found
 
     return bench.job(call)
 
@@ -144,9 +147,9 @@ def _prompt_by_prompt(bench: PromptBench) -> Job:
         out = torch.empty_like(q)
         for offset, start, length in zip(bench.offsets, bench.starts, bench.lengths, strict=False):
             own, seen = slice(offset, offset + length), slice(start, start + length)
-            parts = (x.transpose(0, 1)[None] for x in (q[own], keys[seen], values[seen]))
+            one, k, v = (x.transpose(0, 1)[None] for x in (q[own], keys[seen], values[seen]))
             with sdpa_kernel(SDPBackend.CUDNN_ATTENTION):
-                out[own] = F.scaled_dot_product_attention(*parts)[0].transpose(0, 1)
+                out[own] = F.scaled_dot_product_attention(one, k, v)[0].transpose(0, 1)
         return out
 
     return bench.job(call)
