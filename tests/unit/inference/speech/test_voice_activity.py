@@ -1,26 +1,17 @@
-"""Who speaks when, on real synthetic speech: beginnings are kept, a neighbour's leak is not, a quiet person is."""
+"""Who speaks when, on recorded synthetic speech: beginnings are kept, a neighbour's leak is not, a quiet person is."""
 
-import random
+import json
 
 import numpy as np
 import pytest
 
-from analytics.simulator.speech.espeak import SpeechEngineError
 from analytics.simulator.speech.line import coloured_noise, hold_music
-from analytics.simulator.speech.render import render_call
-from analytics.simulator.speech.synthesis import speak_written
-from analytics.simulator.speech.voices import HELDOUT_ESPEAK_VOICES, KNOWN_VOICES
+from inference.speech.media import read_recording
 from inference.speech.recognizer import find_clips
 from inference.speech.voice_activity import FRAME, copied, levels_db, runs, stretches
+from tests.unit.inference.speech.make_recordings import DIRECTORY, NUM_CALLS
 
 RATE = 16_000
-TURNS = (
-    ("agent", "Good morning, Bright Smile Dental, how may I help you today?"),
-    ("caller", "Hi, I'd like a filling, if you have anything this week."),
-    ("agent", "You're in luck, we have Thursday at 3:15 pm."),
-    ("caller", "Okay, that works for me."),
-    ("agent", "Have a great day!"),
-)
 
 
 def at_16_khz(samples: np.ndarray) -> np.ndarray:
@@ -29,18 +20,15 @@ def at_16_khz(samples: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(places, known, one) for one in samples]).astype(np.float32)
 
 
+def recorded(name: str) -> np.ndarray:
+    """float32 [channels, n] at 16 kHz."""
+    return read_recording(DIRECTORY / f"{name}.wav", max_seconds=60).audio
+
+
 @pytest.fixture(scope="module")
 def said() -> np.ndarray:
     """A sentence at 16 kHz, float32 [n]."""
-    return spoken("I was wondering whether you could tell me about the opening hours on Sunday.", 1)
-
-
-def spoken(text: str, seed: int) -> np.ndarray:
-    try:
-        samples, _ = speak_written(text, KNOWN_VOICES[0], random.Random(seed))
-    except SpeechEngineError as error:
-        pytest.skip(str(error))
-    return at_16_khz(samples[None])[0]
+    return recorded("opening-hours")[0]
 
 
 def line(seed: int, seconds: float, level_db: float = -55) -> np.ndarray:
@@ -55,24 +43,20 @@ def placed(samples: np.ndarray, at_s: float, gain_db: float, on: np.ndarray) -> 
     return mixed
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_every_turn_is_kept_from_its_first_word_to_its_last(seed):
-    voices = HELDOUT_ESPEAK_VOICES if seed % 2 else KNOWN_VOICES
-    try:
-        call = render_call(TURNS, seed, voices=voices)
-    except SpeechEngineError as error:
-        pytest.skip(str(error))
-    for role, clips in zip(("agent", "caller"), find_clips(at_16_khz(call.audio)), strict=True):
-        turns = [turn for turn in call.turns if turn.role == role]
+@pytest.mark.parametrize("call", [f"call-{seed}" for seed in range(NUM_CALLS)])
+def test_every_turn_is_kept_from_its_first_word_to_its_last(call):
+    spoken = json.loads((DIRECTORY / "turns.json").read_text())[call]
+    for role, clips in zip(("agent", "caller"), find_clips(recorded(call)), strict=True):
+        turns = [turn for turn in spoken if turn["role"] == role]
         for turn in turns:
             assert any(
-                clip["start"] * 1_000 <= turn.start_ms + 50
-                and clip["end"] * 1_000 >= turn.end_ms - 50
+                clip["start"] * 1_000 <= turn["start_ms"] + 50
+                and clip["end"] * 1_000 >= turn["end_ms"] - 50
                 for clip in clips
             ), (turn, clips)
         for clip in clips:
             assert any(
-                clip["start"] * 1_000 < turn.end_ms and clip["end"] * 1_000 > turn.start_ms
+                clip["start"] * 1_000 < turn["end_ms"] and clip["end"] * 1_000 > turn["start_ms"]
                 for turn in turns
             ), (clip, turns)
 
@@ -97,7 +81,7 @@ def test_an_echo_a_moment_later_is_not_heard_either(said):
 
 @pytest.mark.parametrize("gain_db", [0, -12, -24])
 def test_a_quiet_person_on_the_other_channel_stays(said, gain_db):
-    other = spoken("Excuse me, my daughter wants to know when you open.", 2)
+    other = recorded("excuse-me")[0]
     seconds = (len(said) + len(other)) / RATE + 4
     loud = placed(said, 1.0, 0, line(1, seconds, -75))
     quiet = placed(other, len(said) / RATE + 2.5, gain_db, line(2, seconds, -75))
@@ -107,7 +91,7 @@ def test_a_quiet_person_on_the_other_channel_stays(said, gain_db):
 
 
 def test_who_talks_over_a_loud_one_stays(said):
-    other = spoken("No, no, wait, that is not what I asked for at all.", 3)
+    other = recorded("no-wait")[0]
     seconds = max(len(said), len(other)) / RATE + 3
     loud = placed(said, 1.0, 0, line(1, seconds, -75))
     below = placed(other, 1.2, -14, line(2, seconds, -75))
