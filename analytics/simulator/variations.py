@@ -9,17 +9,31 @@ from random import Random
 from typing import Final
 
 from analytics.simulator.dialogue import LOWERED
-from analytics.simulator.draws import pick
-from analytics.simulator.entities import read_words
+from analytics.simulator.draws import Draw, pick
+from analytics.simulator.entities import load_verticals, read_words
 from analytics.simulator.labels import Records
 from analytics.simulator.names import made_up_name
+from analytics.simulator.open_text import plural, vocabulary
 
 _SHORTEST: Final = (
     6  # letters of a service that is replaced: "cut" also stands where nobody means a haircut
 )
 _LONGEST: Final = 40
+_SOLD_ELSEWHERE_SHARE: Final = 0.15  # of the other services: what another trade sells
 _VOWELS: Final = frozenset("aeiou")
 _MARK_BETWEEN: Final = re.compile(r"([.,!?]) (\w[\w']*)")
+_SHAPES: Final = Draw(
+    {
+        "{noun}": 12,
+        "{modifier} {noun}": 48,
+        "{modifier} {modifier} {noun}": 10,
+        "{noun} {head}": 10,
+        "{modifier} {head}": 10,
+        "{noun} and {noun}": 3,
+        "{noun} with the {modifier} {noun}": 4,
+        "{noun} by the {noun}": 3,
+    }
+)
 
 
 @cache
@@ -27,26 +41,68 @@ def _words(name: str) -> tuple[str, ...]:
     return tuple(word.partition("/")[0] for word in read_words(f"{name}.txt"))
 
 
+@cache
+def _services() -> tuple[str, ...]:
+    lines = [line for vertical in load_verticals().values() for line in vertical.lines]
+    return tuple(sorted({service.name for line in lines for service in line.services}))
+
+
+@cache
+def _heads() -> tuple[str, ...]:
+    """What services are called by their last word: "repair", "extensions", "inspection"."""
+    return tuple(sorted({name.split()[-1] for name in _services() if " " in name}))
+
+
+@cache
+def _any_words() -> tuple[str, ...]:
+    return tuple(word for word in vocabulary() if word.isalpha() and word.islower())
+
+
+def _modifier(random: Random) -> str:
+    share = random.random()
+    if share < 0.25:
+        return pick(random, _words("adjectives"))
+    if share < 0.5:
+        return pick(random, _words("nouns"))
+    if share < 0.8:
+        return pick(random, _any_words())
+    return made_up_name(random, "last_ends").lower()
+
+
+def _part(random: Random, part: str) -> str:
+    match part:
+        case "{noun}":
+            noun = pick(random, _words("nouns"))
+            return plural(noun) if random.random() < 0.2 else noun
+        case "{head}":
+            return pick(random, _heads())
+        case "{modifier}":
+            return _modifier(random)
+    return part
+
+
 def made_up_service(random: Random) -> str:
-    """A noun phrase of two or three words that names no service anybody sells: "velvet anchor", "stector repair"."""
+    """A noun phrase that names no service anybody sells: "velvet anchor", "stector repair", "kite with the loud fence".
+
+    Every word is drawn on its own, so that no word tells the next and a model must read on to the end.
+    """
     while True:
-        share = random.random()
-        if share < 0.35:
-            first = pick(random, _words("adjectives"))
-        elif share < 0.7:
-            first = pick(random, _words("nouns"))
-        else:
-            first = made_up_name(random, "last_ends").lower()
-        middle = [pick(random, _words("nouns"))] if random.random() < 0.3 else []
-        phrase = " ".join([first, *middle, pick(random, _words("nouns"))])
+        phrase = " ".join(_part(random, part) for part in _SHAPES(random).split())
         if len(phrase) <= _LONGEST:
             return phrase
 
 
-def with_unknown_service(
+def other_service(random: Random) -> str:
+    """What a call may be about instead of its service: mostly a thing that nobody sells, at times another trade's."""
+    if random.random() < _SOLD_ELSEWHERE_SHARE:
+        return pick(random, _services())
+    return made_up_service(random)
+
+
+def with_other_service(
     texts: Sequence[str], records: Records, random: Random
 ) -> tuple[list[str], Records]:
-    """Turns and records that speak of a made-up thing wherever they spoke of the call's service.
+    """Turns and records that speak of another thing wherever they spoke of the call's service.
 
     A call whose service is unknown, short or not said in so many words stays as it is.
     """
@@ -56,7 +112,7 @@ def with_unknown_service(
     place = re.compile(rf"\b(?:(an?) )?{re.escape(known)}\b", re.IGNORECASE)
     if not any(place.search(text) for text in texts):
         return list(texts), records
-    other = made_up_service(random)
+    other = other_service(random)
 
     def replaced(match: re.Match[str]) -> str:
         article = "an" if other[0] in _VOWELS else "a"

@@ -19,7 +19,7 @@ from analytics.scorecards import BUILT_IN
 from analytics.simulator import simulate
 from analytics.simulator.entities import load_names, load_shared, load_verticals
 from analytics.simulator.noise import add_noise
-from analytics.simulator.variations import with_other_marks, with_unknown_service
+from analytics.simulator.variations import with_other_marks, with_other_service
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.request import BranchSpec
 from inference.diffusion.tokenizer import DiffusionTokenizer
@@ -40,7 +40,7 @@ NOISE_RANGE = (
     0.2,
 )  # share of words misheard; much of it also keeps single words from deciding
 SPARED_NAME_SHARE = 0.85  # of the noisy calls: the caller's name is heard right
-UNKNOWN_SERVICE_SHARE = 0.25  # of the training calls: the service is a thing that nobody sells
+OTHER_SERVICE_SHARE = 0.4  # of the training calls: about a thing that nobody sells, or that another trade does
 OTHER_MARKS_SHARE, OTHER_MARKS_RATE = 0.5, 0.3  # of the calls, and of the marks in them
 EMBEDDED_VOCABULARY = 3840
 WHOLE_WORD_CALLS = 400  # a capitalised word seen in one call of so many is a token of its own
@@ -71,8 +71,8 @@ def simulated_examples(seed: int, *, patterns_per_act: int | None = None) -> Exa
         for call in calls:
             example = call.to_json()
             texts = [turn.text for turn in call.spoken]
-            if random.random() < UNKNOWN_SERVICE_SHARE:
-                texts, example["records"] = with_unknown_service(texts, call.records, random)
+            if random.random() < OTHER_SERVICE_SHARE:
+                texts, example["records"] = with_other_service(texts, call.records, random)
             if random.random() < OTHER_MARKS_SHARE:
                 texts = with_other_marks(texts, OTHER_MARKS_RATE, random)
             if random.random() < NOISY_SHARE:

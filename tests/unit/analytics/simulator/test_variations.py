@@ -8,7 +8,7 @@ import pytest
 
 from analytics.records import Summary
 from analytics.simulator import simulate
-from analytics.simulator.variations import made_up_service, with_other_marks, with_unknown_service
+from analytics.simulator.variations import made_up_service, with_other_marks, with_other_service
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def test_a_made_up_service_replaces_the_known_one_wherever_it_was_said(calls) ->
     for call in calls:
         texts = [turn.text for turn in call.spoken]
         known = call.records["summary"]["service"]
-        varied, records = with_unknown_service(texts, call.records, random)
+        varied, records = with_other_service(texts, call.records, random)
         other = records["summary"]["service"]
         if known is None or other == known:
             assert (varied, records) == (texts, call.records)
@@ -41,14 +41,14 @@ def test_a_made_up_service_replaces_the_known_one_wherever_it_was_said(calls) ->
 def test_the_call_itself_stays_as_it_was(calls) -> None:
     before = [call.to_json() for call in calls[:50]]
     for call in calls[:50]:
-        with_unknown_service([turn.text for turn in call.spoken], call.records, Random(2))
+        with_other_service([turn.text for turn in call.spoken], call.records, Random(2))
     assert [call.to_json() for call in calls[:50]] == before
 
 
 def test_the_article_fits_the_made_up_service() -> None:
     records = {"summary": {"service": "deep clean", "summary": "They asked (deep clean)."}}
     for seed in range(40):
-        texts, varied = with_unknown_service(["I want a deep clean."], records, Random(seed))
+        texts, varied = with_other_service(["I want a deep clean."], records, Random(seed))
         service = varied["summary"]["service"]
         article = "an" if service[0] in "aeiou" else "a"
         assert texts == [f"I want {article} {service}."]
