@@ -107,7 +107,7 @@ class DiffusionTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; nothing is added, and special tokens in it are read as their characters."""
-        return list(self._tokenizer.encode(text, add_special_tokens=False).ids)
+        return self.encode_batch([text])[0]
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts."""

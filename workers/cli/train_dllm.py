@@ -40,7 +40,7 @@ NOISE_RANGE = (
     0.2,
 )  # share of words misheard; much of it also keeps single words from deciding
 SPARED_NAME_SHARE = 0.85  # of the noisy calls: the caller's name is heard right
-OTHER_SERVICE_SHARE = 0.4  # of the training calls: about a thing that nobody sells, or that another trade does
+OTHER_SERVICE_SHARE = 0.3  # of the training calls: about a thing that nobody sells, or that another trade does
 OTHER_MARKS_SHARE, OTHER_MARKS_RATE = 0.5, 0.3  # of the calls, and of the marks in them
 EMBEDDED_VOCABULARY = 3840
 WHOLE_WORD_CALLS = 400  # a capitalised word seen in one call of so many is a token of its own
@@ -71,18 +71,16 @@ def simulated_examples(seed: int, *, patterns_per_act: int | None = None) -> Exa
         for call in calls:
             example = call.to_json()
             texts = [turn.text for turn in call.spoken]
+            # What is misheard cannot be copied right; it would teach to doubt what is written.
+            copied = call.facts.caller.split() if random.random() < SPARED_NAME_SHARE else []
             if random.random() < OTHER_SERVICE_SHARE:
                 texts, example["records"] = with_other_service(texts, call.records, random)
+                if example["records"] is not call.records:
+                    copied += example["records"]["summary"]["service"].split()
             if random.random() < OTHER_MARKS_SHARE:
                 texts = with_other_marks(texts, OTHER_MARKS_RATE, random)
             if random.random() < NOISY_SHARE:
-                texts = add_noise(
-                    texts,
-                    random.uniform(*NOISE_RANGE),
-                    random,
-                    # A name misheard cannot be copied right; it would teach to doubt what is written.
-                    spared=call.facts.caller.split() if random.random() < SPARED_NAME_SHARE else (),
-                )
+                texts = add_noise(texts, random.uniform(*NOISE_RANGE), random, spared=copied)
             for turn, text in zip(example["turns"], texts, strict=True):
                 turn["text"] = text
             yield example
