@@ -49,3 +49,25 @@ def merge(
         merge_checkpoint(base, adapter, out)
     except (CheckpointError, TrainingError, OSError) as error:
         raise CommandError(str(error)) from error
+
+
+@app.command("average")
+def average(
+    out: Annotated[Path, typer.Argument(help="Where the mean goes.")],
+    checkpoints: Annotated[
+        list[str], typer.Argument(help="Checkpoint directories, of one model and one tokenizer.")
+    ],
+    part: Annotated[
+        list[float] | None,
+        typer.Option(help="How much each counts for, once per checkpoint; alike if not given."),
+    ] = None,
+) -> None:
+    """Write the mean of several checkpoints' weights, as of a model and a short fine-tuning of it."""
+    from inference.diffusion.checkpoint import CheckpointError
+    from inference.training.dllm import TrainingError
+    from inference.training.dllm.average import average_checkpoints
+
+    try:
+        average_checkpoints(checkpoints, out, parts=part)
+    except (CheckpointError, TrainingError, OSError) as error:
+        raise CommandError(str(error)) from error
