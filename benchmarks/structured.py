@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from pydantic import ValidationError
 
 from benchmarks.structured_models import validator_of
 from benchmarks.structured_workload import SCHEMAS, batches, compile_all, load_tokenizer
-from inference.diffusion.kernels.naive import head_reduce_classes
+from inference.diffusion.kernels.naive import HeadReduction, head_reduce_classes
 from inference.diffusion.structured.constraint import ConstraintBatch
 from inference.diffusion.structured.random_records import random_records
 from inference.diffusion.structured.table_store import TableStore
@@ -182,8 +183,9 @@ def compile_times(schemas: dict[str, Any]) -> dict[str, Any]:
     for name, schema in schemas.items():
         tokenizer = copy.copy(words)  # another tokenizer to the caches
         compile_all({"": {"type": "object", "properties": {}}}, tokenizer)
-        cold[name] = elapsed_ms(lambda s=schema, t=tokenizer: compile_all({"x": s}, t))
-        cached.append(elapsed_ms(lambda s=schema, t=tokenizer: compile_all({"x": s}, t)))
+        compile_it = partial(compile_all, {"x": schema}, tokenizer)
+        cold[name] = elapsed_ms(compile_it)
+        cached.append(elapsed_ms(compile_it))
     slowest = max(cold, key=lambda name: cold[name])
     return {
         "vocabulary": len(words.token_bytes),
@@ -219,15 +221,19 @@ def step_times(schemas: dict[str, Any], tokenizer: DiffusionTokenizer) -> dict[s
             batch.table_of_place[place],
             store.num_classes,
         )
-
-        def step(batch=batch, reduction=reduction, place=place, tokens=tokens) -> None:
-            written, state = tokens.clone(), batch.new_state()
-            proposal = batch.propose(reduction, place, written, state)
-            chosen = proposal.confidence > 0.5
-            batch.commit(proposal, chosen, written, torch.ones(len(tokens)), state)
-
+        step = partial(propose_and_commit, batch, reduction, place, tokens)
         times[str(count)] = round(statistics.median(elapsed_ms(step) for _ in range(5)), 2)
     return times
+
+
+def propose_and_commit(
+    batch: ConstraintBatch, reduction: HeadReduction, place: torch.Tensor, tokens: torch.Tensor
+) -> None:
+    """One step on a copy of `tokens`: everything that is more likely than not is committed."""
+    written, state = tokens.clone(), batch.new_state()
+    proposal = batch.propose(reduction, place, written, state)
+    chosen = proposal.confidence > 0.5
+    batch.commit(proposal, chosen, written, torch.ones(len(tokens)), state)
 
 
 if __name__ == "__main__":

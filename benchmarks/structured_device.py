@@ -128,8 +128,8 @@ class Filler:
             for seat in [seat for seat in live if not num_masked[seat]]:
                 scaffold, start = live.pop(seat), seat * self._room
                 constraint.vacate(seat)
-                ids = tokens[start : start + scaffold.num_tokens].tolist()
-                yield {"schema": scaffold.name, "value": scaffold.decode_value(ids)}
+                filled = tokens[start : start + scaffold.num_tokens].tolist()
+                yield {"schema": scaffold.name, "value": scaffold.decode_value(filled)}
 
     def _step(
         self, constraint: DeviceConstraint, tokens: torch.Tensor, confidence: torch.Tensor

@@ -90,7 +90,8 @@ def _of_kind(kind: str, schema: Schema, root: Schema) -> Any:
     if kind == "integer":
         return Annotated[int, Field(strict=True, **_renamed(schema, BOUNDS))]
     if kind == "number":  # decimals: tenths are no binary fractions
-        exact = {name: Decimal(str(bound)) for name, bound in _renamed(schema, BOUNDS).items()}
+        bounds = _renamed(schema, BOUNDS).items()
+        exact: dict[str, Any] = {name: Decimal(str(bound)) for name, bound in bounds}
         return Annotated[Decimal, Field(**exact)]
     return {"boolean": StrictBool, "null": None}[kind]
 
