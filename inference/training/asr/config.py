@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -60,6 +61,20 @@ class AsrTrainingConfig:
     save_every_seconds: float = 75.0
     evaluations: int = 8
     log_every_steps: int = 25
+
+    def stage_at(self, fraction: float) -> Stage:
+        """The curriculum's stage at this fraction of the run, 0 to 1."""
+        return next((stage for stage in self.stages if fraction < stage.until), self.stages[-1])
+
+    def rate_at(self, step: int, fraction: float) -> float:
+        """The learning rate: linear warm-up by steps, cosine to zero by the clock."""
+        warm = min(1.0, (step + 1) / self.warmup_steps)
+        return self.learning_rate * warm * (0.5 + 0.5 * math.cos(math.pi * fraction))
+
+    def ctc_weight_at(self, fraction: float) -> float:
+        """What the CTC loss counts beside the decoder's, on a line from the first weight to the last."""
+        first, last = self.ctc_weight
+        return first + (last - first) * min(1.0, fraction / self.ctc_until)
 
     def going_on_from(self, checkpoint: Path) -> AsrTrainingConfig:
         """The same run, but from a trained checkpoint: it hears already, so long windows and hidden features at once.

@@ -1,8 +1,8 @@
-"""Greedy decoding with the training module, for word error rates while training runs."""
+"""Word error rates during training: the training module's own greedy decoder on development sets."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -59,3 +59,16 @@ def word_errors(
     """Errors over utterances, decoded in one batch."""
     texts = transcribe_clips(model, tokenizer, log_mel, [one.samples for one in utterances])
     return count_errors(zip((one.text for one in utterances), texts, strict=True))
+
+
+def word_error_rates(
+    model: Whisper,
+    tokenizer: Tokenizer,
+    log_mel: LogMel,
+    dev_sets: Mapping[str, Sequence[Spoken]],
+) -> dict[str, float]:
+    """Word error rates by set, in per cent."""
+    return {
+        name: round(100 * word_errors(model, tokenizer, log_mel, utterances).rate, 2)
+        for name, utterances in dev_sets.items()
+    }
