@@ -7,6 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from inference.diffusion.tokenizer import train_tokenizer
+
+CORPUS = [
+    "The caller wants to book an appointment for a haircut on Tuesday at 3 pm.",
+    "Größe, déjà vu, ключ, 日本語, 🙂🙂 anna.smith@example.com 2026-11-22T10:15:00Z 99.95 -0.25",
+    '{"outcome":"booked","outcome_turn":12,"tags":["red","green"],"price":null,"ok":true}',
+]
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # read when a kernel's module is imported
 
@@ -24,6 +32,11 @@ def _quiet_interpreter():
 @pytest.fixture(scope="session")
 def device():
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    return train_tokenizer(CORPUS * 8, vocab_size=500)
 
 
 @pytest.fixture(params=["half", "wide"])

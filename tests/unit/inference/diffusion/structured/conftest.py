@@ -1,4 +1,4 @@
-"""Tokenizers trained on the spot: one as checkpoints have it, one whose tokens ignore every boundary."""
+"""Tokenizers trained on the spot, as checkpoints have them and with tokens across every boundary; canvases of them."""
 
 import json
 from dataclasses import dataclass, field
@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
+
+from inference.diffusion.structured.scaffold import compile_scaffold
+from tests.unit.inference.diffusion.structured.canvases import Canvases
 
 ROOT = Path(__file__).parents[5]
 
@@ -83,3 +86,17 @@ def crossing_tokenizer():
 @pytest.fixture(scope="session")
 def schemas():
     return json.loads((ROOT / "benchmarks" / "structured_schemas.json").read_text("utf-8"))
+
+
+@pytest.fixture
+def canvases(tokenizer):
+    def build(*schemas, num_turns=5, store=None):
+        compiled = [
+            compile_scaffold(
+                schema, tokenizer, instructions="Do.", name=f"{i}", num_turns=num_turns
+            )
+            for i, schema in enumerate(schemas)
+        ]
+        return Canvases(compiled, store)
+
+    return build
