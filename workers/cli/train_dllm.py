@@ -40,7 +40,7 @@ NOISE_RANGE = (
     0.2,
 )  # share of words misheard; much of it also keeps single words from deciding
 SPARED_NAME_SHARE = 0.85  # of the noisy calls: the caller's name is heard right
-OTHER_SERVICE_SHARE = 0.3  # of the training calls: about a thing that nobody sells, or that another trade does
+OTHER_SERVICE_SHARE = 0.3  # of the training calls: a thing that nobody sells, or another trade's
 OTHER_MARKS_SHARE, OTHER_MARKS_RATE = 0.5, 0.3  # of the calls, and of the marks in them
 EMBEDDED_VOCABULARY = 3840
 WHOLE_WORD_CALLS = 400  # a capitalised word seen in one call of so many is a token of its own
