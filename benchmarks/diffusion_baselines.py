@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.baselines.autoregressive import (
-    AutoregressiveDecoder,
+from benchmarks.baselines.autoregressive import AutoregressiveDecoder
+from benchmarks.baselines.llama import (
     Weights,
     flash_attention,
     plain_attention,

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.baselines.autoregressive import Shape
+from benchmarks.baselines.llama import Shape
 from benchmarks.constraint_workload import LargeVocabulary
 from benchmarks.model_shape import ModelShape
 from inference.diffusion.model import LladaModel

@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from benchmarks.baselines.autoregressive import (
-    AutoregressiveDecoder,
+from benchmarks.baselines.autoregressive import AutoregressiveDecoder
+from benchmarks.baselines.llama import (
     Packed,
     Shape,
     plain_attention,
