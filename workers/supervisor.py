@@ -149,17 +149,25 @@ def running_service(settings: Settings) -> Iterator[Urls]:
 
 def run_until_interrupted(settings: Settings) -> None:
     """`aftercall up`: the service until SIGINT, SIGTERM or SIGHUP. An embedded server that dies starts it afresh."""
-    interrupted = threading.Event()
+    is_interrupted = False
+
+    # A plain flag: a handler runs in the midst of the loop below, and would wait for ever for the lock of a
+    # threading.Event that the loop is waiting on.
+    def interrupt(*_: object) -> None:
+        nonlocal is_interrupted
+        is_interrupted = True
+
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:  # under nohup, SIGHUP is to be ignored
-            signal.signal(number, lambda *_: interrupted.set())
-    while not interrupted.is_set():
+            signal.signal(number, interrupt)
+    while not is_interrupted:
         with running_service(settings) as urls:
             log.info("running", data_dir=str(settings.data_dir), queues=list(QUEUES))
-            while not interrupted.wait(POLL_S):
+            while not is_interrupted:
                 if urls.dead_server is not None:
                     log.error("a server died, starting the service afresh", server=urls.dead_server)
                     break
+                time.sleep(POLL_S)
             log.info("stopping")
 
 
