@@ -63,7 +63,11 @@ class Service:
         log_path = self.data_dir / "up.log"
         with log_path.open("wb") as log:
             self.supervisor = subprocess.Popen(
-                [AFTERCALL, "up"], env=self.environment, stdout=log, stderr=log
+                [AFTERCALL, "up"],
+                env=self.environment,
+                stdout=log,
+                stderr=log,
+                preexec_fn=_hear_interrupts,
             )
 
         def is_running() -> bool:
@@ -176,6 +180,11 @@ def kill(pid: int, how: signal.Signals = signal.SIGKILL) -> None:
         os.kill(pid, how)
     except ProcessLookupError:
         return
+
+
+def _hear_interrupts() -> None:
+    """As at a terminal: tests that run as a shell's background job inherit that SIGINT is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _name(pid: int) -> str:

@@ -21,9 +21,9 @@ NUM_SIGNALS = 40
 
 @pytest.fixture
 def handlers() -> Iterator[None]:
-    """The signal handlers as they were, after a test that replaces them."""
+    """Signals as a terminal gives them (a shell's background job ignores SIGINT); as they were, after the test."""
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = [signal.getsignal(number) for number in numbers]
+    before = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     yield
     for number, handler in zip(numbers, before, strict=True):
         signal.signal(number, handler)
