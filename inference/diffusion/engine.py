@@ -124,14 +124,14 @@ class DiffusionEngine:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError.
 
         On a GPU the model computes in bfloat16, on a CPU in float32, save for the products inside its blocks where the
-        CPU has units for bfloat16.
+        CPU has tiles for bfloat16 (AMX): with AVX512-BF16 alone they are slower than in float32.
         """
         directory = resolve_checkpoint(source)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         model = load_model(directory, device=device, dtype=dtype).eval()
-        is_narrow = device == "cpu" and torch.cpu._is_avx512_bf16_supported()
+        is_narrow = device == "cpu" and torch.cpu._is_amx_tile_supported()
         if is_narrow:
             model.narrow_projections()
         return cls(
