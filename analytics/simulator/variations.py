@@ -10,10 +10,10 @@ from typing import Final
 
 from analytics.simulator.dialogue import LOWERED
 from analytics.simulator.draws import Draw, pick
-from analytics.simulator.entities import load_verticals, read_words
+from analytics.simulator.entities import load_verticals
 from analytics.simulator.labels import Records
 from analytics.simulator.names import made_up_name
-from analytics.simulator.open_text import plural, vocabulary
+from analytics.simulator.open_text import plural, vocabulary, words
 
 _SHORTEST: Final = (
     6  # letters of a service that is replaced: "cut" also stands where nobody means a haircut
@@ -37,11 +37,6 @@ _SHAPES: Final = Draw(
 
 
 @cache
-def _words(name: str) -> tuple[str, ...]:
-    return tuple(word.partition("/")[0] for word in read_words(f"{name}.txt"))
-
-
-@cache
 def _services() -> tuple[str, ...]:
     lines = [line for vertical in load_verticals().values() for line in vertical.lines]
     return tuple(sorted({service.name for line in lines for service in line.services}))
@@ -58,12 +53,16 @@ def _any_words() -> tuple[str, ...]:
     return tuple(word for word in vocabulary() if word.isalpha() and word.islower())
 
 
+def _noun(random: Random) -> str:
+    return pick(random, words("nouns")).partition("/")[0]  # without its irregular plural
+
+
 def _modifier(random: Random) -> str:
     share = random.random()
     if share < 0.25:
-        return pick(random, _words("adjectives"))
+        return pick(random, words("adjectives"))
     if share < 0.5:
-        return pick(random, _words("nouns"))
+        return _noun(random)
     if share < 0.8:
         return pick(random, _any_words())
     return made_up_name(random, "last_ends").lower()
@@ -72,8 +71,7 @@ def _modifier(random: Random) -> str:
 def _part(random: Random, part: str) -> str:
     match part:
         case "{noun}":
-            noun = pick(random, _words("nouns"))
-            return plural(noun) if random.random() < 0.2 else noun
+            return plural(pick(random, words("nouns"))) if random.random() < 0.2 else _noun(random)
         case "{head}":
             return pick(random, _heads())
         case "{modifier}":

@@ -8,7 +8,13 @@ import pytest
 
 from analytics.records import Summary
 from analytics.simulator import simulate
-from analytics.simulator.variations import made_up_service, with_other_marks, with_other_service
+from analytics.simulator.entities import load_verticals
+from analytics.simulator.variations import (
+    made_up_service,
+    other_service,
+    with_other_marks,
+    with_other_service,
+)
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +65,14 @@ def test_made_up_services_are_many_and_fit_their_slot() -> None:
     services = {made_up_service(random) for _ in range(1000)}
     assert len(services) > 950
     assert max(map(len, services)) <= 48
+
+
+def test_another_service_is_at_times_what_another_trade_sells() -> None:
+    random = Random(6)
+    lines = [line for vertical in load_verticals().values() for line in vertical.lines]
+    sold = {service.name for line in lines for service in line.services}
+    num_sold = sum(other_service(random) in sold for _ in range(1000))
+    assert 100 < num_sold < 200, "15 % in the mean; those made up are sold nowhere"
 
 
 def test_other_marks_change_no_word(calls) -> None:
