@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
 import torch
 
 from inference.diffusion.checkpoint import save_model
+from inference.diffusion.config import LladaConfig
+from inference.diffusion.model import LladaModel
 from inference.diffusion.tokenizer import train_tokenizer
 from inference.training.dllm.start import embedded_config, fresh_model
 
@@ -16,6 +19,36 @@ _TEXTS = (
     "1 agent: 2 caller: I would like to book a cleaning for Tuesday, please.",
     "booked positive neutral committed unknown not_applicable",
 )
+
+DECODER_SHAPES = {
+    "mha_untied": {"n_heads": 4, "n_kv_heads": 4, "weight_tying": False},
+    "gqa_tied": {"n_heads": 6, "n_kv_heads": 2, "weight_tying": True},
+    "mqa_untied": {"n_heads": 3, "n_kv_heads": 1, "weight_tying": False},
+}
+
+
+def random_decoder(shape: str) -> LladaModel:
+    """Three narrow layers of one of DECODER_SHAPES, in float32, with norms that do something."""
+    config = LladaConfig.from_dict(
+        {
+            "d_model": 8 * DECODER_SHAPES[shape]["n_heads"],
+            "n_layers": 3,
+            "mlp_hidden_size": 52,
+            "vocab_size": 61,
+            "embedding_size": 64,
+            "max_sequence_length": 128,
+            "rope_theta": 5e5,
+            "mask_token_id": 60,
+            "eos_token_id": 59,
+            **DECODER_SHAPES[shape],
+        }
+    )
+    generator = torch.Generator().manual_seed(5)
+    model = LladaModel(config)
+    for parameter in model.parameters():
+        noise = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1])
+        parameter.data = noise if parameter.dim() == 2 else 1.0 + 0.3 * noise
+    return model.eval()
 
 
 def save_tiny_dllm(directory: Path) -> None:

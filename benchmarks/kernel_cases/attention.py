@@ -177,7 +177,7 @@ def _kernel(bench: AttentionBench, config: AttentionConfig, split_keys: int | No
 
 
 def _per_canvas(bench: AttentionBench) -> Job:
-    """One library call per canvas over a copy of what it sees, as `LladaModel.canvas_step` does."""
+    """One library call per canvas over a copy of what it sees, as `PlainTrunk` does."""
 
     def call(i: int) -> Tensor:
         q, keys, values = bench.layers[i]

@@ -55,6 +55,7 @@ class DiffusionEngine:
         refresh_every: int = 8,
         deterministic: bool = False,
         use_kernels: bool | None = None,
+        is_narrow: bool = False,
         weights_digest: str = "",
     ) -> None:
         """Set up the caches.
@@ -73,6 +74,7 @@ class DiffusionEngine:
             deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
                 tells. Only the kernels need it: plain PyTorch computes call by call.
             use_kernels: run the Triton kernels; if not given, on a GPU only.
+            is_narrow: without kernels, multiply in bfloat16, see `PlainTrunk`.
             weights_digest: identifies the weights in `fingerprint`.
         """
         self.tokenizer = tokenizer
@@ -104,6 +106,7 @@ class DiffusionEngine:
                 num_rows=max_batch_tokens,
                 mask_token_id=tokenizer.mask_token_id,
                 refresh_every=every,
+                is_narrow=is_narrow,
             )
         self._rows = RowAllocator(max_batch_tokens)
         self._waiting: deque[WaitingCall] = deque()
@@ -132,8 +135,6 @@ class DiffusionEngine:
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         model = load_model(directory, device=device, dtype=dtype).eval()
         is_narrow = device == "cpu" and torch.cpu._is_amx_tile_supported()
-        if is_narrow:
-            model.narrow_projections()
         return cls(
             model,
             DiffusionTokenizer.load(directory, model.config),
@@ -141,6 +142,7 @@ class DiffusionEngine:
             max_batch_tokens=max_batch_tokens,
             max_batch_calls=max_batch_calls,
             prompt_cache=prompt_cache,
+            is_narrow=is_narrow,
             weights_digest=_weights_digest(directory) + (" bfloat16" if is_narrow else ""),
         )
 

@@ -1,9 +1,14 @@
-"""Rows of a key-value cache, handed out in contiguous runs and taken back."""
+"""The key-value cache, and its rows, handed out in contiguous runs and taken back."""
 
 from __future__ import annotations
 
 import bisect
 from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from inference.diffusion.config import LladaConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +22,23 @@ class Run:
     def end(self) -> int:
         """First row after the run."""
         return self.start + self.length
+
+
+@dataclass(frozen=True, slots=True)
+class KVCache:
+    """Rotated keys and values, `[n_layers, num_rows, n_kv_heads, head_dim]` each."""
+
+    keys: Tensor
+    values: Tensor
+
+    @classmethod
+    def empty(
+        cls, config: LladaConfig, num_rows: int, dtype: torch.dtype, device: torch.device
+    ) -> KVCache:
+        """Room for the tokens of a model; nothing is in it yet."""
+        shape = (config.n_layers, num_rows, config.n_kv_heads, config.head_dim)
+        keys, values = (torch.empty(shape, dtype=dtype, device=device) for _ in range(2))
+        return cls(keys, values)
 
 
 class RowAllocator:

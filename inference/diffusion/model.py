@@ -8,7 +8,6 @@ they like. Module names spell the tensor names of the published checkpoints, so 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -47,16 +46,6 @@ class RMSNorm(nn.Module):
         return normed.to(x.dtype) * self.weight.to(x.dtype)
 
 
-@dataclass(frozen=True, slots=True)
-class NarrowWeights:
-    """A block's projections in bfloat16; those that share an input lie below each other."""
-
-    qkv: Tensor
-    attn_out: Tensor
-    gate_up: Tensor
-    ff_out: Tensor
-
-
 class Block(nn.Module):
     """One transformer block, split at attention: `project` gives q, k, v; `merge` takes the attended values."""
 
@@ -73,77 +62,30 @@ class Block(nn.Module):
         self.ff_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
         self.up_proj = Linear(d_model, config.mlp_hidden_size, bias=False)
         self.ff_out = Linear(config.mlp_hidden_size, d_model, bias=False)
-        self.narrow: NarrowWeights | None = None
         self.residual_dropout = 0.0
         """Share of what each half adds that training leaves out, element by element."""
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """`[..., d_model]` to rotated q, rotated k, and v, each `[..., heads, head_dim]`."""
-        q, k, v = self._qkv(self.attn_norm(x))
+        normed = self.attn_norm(x)
+        q, k, v = (self._heads(part(normed)) for part in (self.q_proj, self.k_proj, self.v_proj))
         return rotate(q, cos, sin), rotate(k, cos, sin), v
 
     def merge(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add attention output `[..., n_heads, head_dim]` and the feed-forward layer to `x [..., d_model]`."""
-        attended = attended.flatten(-2)
-        if self.narrow is None:
-            x = x + self._dropped(self.attn_out(attended))
-        else:
-            x = x + F.linear(attended.bfloat16(), self.narrow.attn_out)
+        x = x + self._dropped(self.attn_out(attended.flatten(-2)))
         return x + self._dropped(self._feed_forward(self.ff_norm(x)))
-
-    def narrow_projections(self) -> None:
-        """See LladaModel."""
-        q, k, v = self.q_proj.weight, self.k_proj.weight, self.v_proj.weight
-        self.narrow = NarrowWeights(
-            qkv=torch.cat([q, k, v]).detach().bfloat16(),
-            attn_out=self.attn_out.weight.detach().bfloat16(),
-            gate_up=torch.cat([self.ff_proj.weight, self.up_proj.weight]).detach().bfloat16(),
-            ff_out=self.ff_out.weight.detach().bfloat16(),
-        )
 
     def _dropped(self, update: Tensor) -> Tensor:
         if self.training and self.residual_dropout:
             return F.dropout(update, self.residual_dropout)
         return update
 
-    def _qkv(self, normed: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Each `[..., heads, head_dim]`, before rotation."""
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        if self.narrow is None:
-            q, k, v = (project(normed) for project in projections)
-        else:
-            joined = F.linear(normed.bfloat16(), self.narrow.qkv).to(normed.dtype)
-            q, k, v = joined.split([project.out_features for project in projections], dim=-1)
-        return (
-            q.unflatten(-1, (-1, self.head_dim)),
-            k.unflatten(-1, (-1, self.head_dim)),
-            v.unflatten(-1, (-1, self.head_dim)),
-        )
+    def _heads(self, projected: Tensor) -> Tensor:
+        return projected.unflatten(-1, (-1, self.head_dim))
 
     def _feed_forward(self, normed: Tensor) -> Tensor:
-        if self.narrow is None:
-            return cast(Tensor, self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed)))
-        gate, up = F.linear(normed.bfloat16(), self.narrow.gate_up).chunk(2, dim=-1)
-        return F.linear(F.silu(gate).mul_(up), self.narrow.ff_out)
-
-
-@dataclass(frozen=True, slots=True)
-class KVCache:
-    """Rotated keys and values of packed tokens, `[n_layers, num_tokens, n_kv_heads, head_dim]` each."""
-
-    keys: Tensor
-    values: Tensor
-
-
-@dataclass(frozen=True, slots=True)
-class CanvasSegment:
-    """One canvas in a canvas step: its number of open positions, and where its prompt and itself lie in the caches."""
-
-    num_open: int
-    prompt_start: int
-    prompt_end: int
-    canvas_start: int
-    canvas_end: int
+        return cast(Tensor, self.ff_out(F.silu(self.ff_proj(normed)) * self.up_proj(normed)))
 
 
 class LladaModel(nn.Module):
@@ -162,14 +104,6 @@ class LladaModel(nn.Module):
         if not config.weight_tying:
             parts["ff_out"] = Linear(config.d_model, config.embedding_size, bias=False)
         self.model = nn.ModuleDict({"transformer": nn.ModuleDict(parts)})
-
-    def narrow_projections(self) -> None:
-        """Multiply in bfloat16 inside the blocks, with everything between in the dtype of the weights.
-
-        For CPUs that have units for it: there it takes half the time, and rounds a row alike in every batch.
-        """
-        for block in self.blocks:
-            block.narrow_projections()
 
     @property
     def blocks(self) -> Sequence[Block]:
@@ -229,88 +163,6 @@ class LladaModel(nn.Module):
     def logits(self, hidden: Tensor) -> Tensor:
         """Hidden states `[..., d_model]` to logits `[..., embedding_size]`, same dtype."""
         return F.linear(hidden, self.head_weight.to(hidden.dtype))
-
-    def prefill(
-        self,
-        token_ids: Tensor,
-        positions: Tensor,
-        rows: Tensor,
-        lengths: Sequence[int],
-        cache: KVCache,
-    ) -> None:
-        """Encode packed prompts, each of which sees itself only, into a cache.
-
-        The last block stops at its keys and values: nothing else of it is needed.
-
-        Args:
-            token_ids: integer `[num_tokens]`, the prompts one after the other.
-            positions: integer `[num_tokens]`.
-            rows: integer `[num_tokens]`, the row of each token in `cache`.
-            lengths: tokens of each prompt; they sum to `num_tokens`.
-            cache: where the rotated keys and values of every layer go.
-        """
-        x, cos, sin = self._enter(token_ids, positions, None)
-        for layer, block in enumerate(self.blocks):
-            q, k, v = block.project(x, cos, sin)
-            cache.keys[layer, rows] = k
-            cache.values[layer, rows] = v
-            if layer + 1 < self.config.n_layers:
-                pieces = zip(
-                    q.split(list(lengths)),
-                    k.split(list(lengths)),
-                    v.split(list(lengths)),
-                    strict=True,
-                )
-                x = block.merge(x, torch.cat([attend_all(*piece) for piece in pieces]))
-
-    def canvas_step(
-        self,
-        token_ids: Tensor,
-        positions: Tensor,
-        rows: Tensor,
-        segments: Sequence[CanvasSegment],
-        prompts: KVCache,
-        canvases: KVCache,
-        is_wanted: Tensor,
-    ) -> Tensor:
-        """Forward over the open positions of many canvases, each over its prompt and its own canvas.
-
-        Args:
-            token_ids: integer `[num_open]`, canvas after canvas in the order of `segments`.
-            positions: integer `[num_open]`.
-            rows: integer `[num_open]`, the row of each open position in `canvases`.
-            segments: one per canvas.
-            prompts: keys and values of the prompts; read.
-            canvases: keys and values of whole canvases; the rows of the open positions are overwritten.
-            is_wanted: bool `[num_open]`, positions whose hidden states are; others stop at their last keys and values.
-
-        Returns:
-            Final hidden states `[num_wanted, d_model]`.
-        """
-        counts = [segment.num_open for segment in segments]
-        x, cos, sin = self._enter(token_ids, positions, None)
-        for layer, block in enumerate(self.blocks):
-            q, k, v = block.project(x, cos, sin)
-            canvases.keys[layer, rows] = k
-            canvases.values[layer, rows] = v
-            if layer + 1 == self.config.n_layers:
-                counts = [int(part.sum()) for part in is_wanted.split(counts)]
-                x, q = x[is_wanted], q[is_wanted]
-            out = []
-            for segment, q_part in zip(segments, q.split(counts), strict=True):
-                prompt = slice(segment.prompt_start, segment.prompt_end)
-                canvas = slice(segment.canvas_start, segment.canvas_end)
-                k_part = torch.cat([prompts.keys[layer, prompt], canvases.keys[layer, canvas]])
-                v_part = torch.cat([prompts.values[layer, prompt], canvases.values[layer, canvas]])
-                out.append(attend_all(q_part, k_part, v_part))
-            x = block.merge(x, torch.cat(out))
-        return cast(Tensor, self._part("ln_f")(x))
-
-    def new_cache(self, num_tokens: int) -> KVCache:
-        """A cache for `num_tokens` tokens, in the dtype and on the device of the weights; nothing is in it yet."""
-        weight = self.head_weight
-        shape = (self.config.n_layers, num_tokens, self.config.n_kv_heads, self.config.head_dim)
-        return KVCache(weight.new_empty(shape), weight.new_empty(shape))
 
     def _part(self, name: str) -> nn.Module:
         return cast(nn.ModuleDict, self.model["transformer"])[name]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from inference.diffusion.batch import Branch, LiveCall
 from inference.diffusion.memory import Run
-from inference.diffusion.model import CanvasSegment, LladaModel
+from inference.diffusion.model import LladaModel
+from inference.diffusion.plain_trunk import PlainTrunk, Segment
 from inference.diffusion.rules import CommitRule, Progress
 from inference.diffusion.runner import FilledCanvas
 from inference.diffusion.structured.class_reduction import ClassReduction
@@ -53,11 +54,12 @@ class PlainRunner:
         num_rows: int,
         mask_token_id: int,
         refresh_every: int | None,
+        is_narrow: bool,
     ) -> None:
-        self._model, self._rule, self._refresh_every = model, rule, refresh_every
+        self._rule, self._refresh_every = rule, refresh_every
         self._num_rows, self._mask_token_id = num_rows, mask_token_id
-        self._device = model.head_weight.device
-        self._cache = model.new_cache(num_rows)
+        self._device, self._head_weight = model.head_weight.device, model.head_weight
+        self._trunk = PlainTrunk(model, num_rows, is_narrow=is_narrow)
         self._tables = TableStore(model.config.embedding_size, self._device)
         self._reduce = ClassReduction(self._tables)
         self._tokens = torch.zeros(num_rows, dtype=torch.int64, device=self._device)
@@ -66,22 +68,21 @@ class PlainRunner:
         self._commit_step = torch.zeros_like(self._tokens)
         self._is_open = torch.zeros(num_rows, dtype=torch.bool, device=self._device)
         self._cohorts: list[_Cohort] = []
+        self._unread: list[LiveCall] = []
+        """Calls whose prompts the next step encodes."""
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """See Runner."""
         if self._refresh_every is None:
-            self._prefill(calls)
+            for call in calls:
+                self._write(call.run, call.prompt.token_ids, first_position=0)
+            self._unread += calls
         branches = [branch for call in calls for branch in call.branches]
         longest = max(branch.run.length for branch in branches)
         places = torch.full((len(branches), longest), self._num_rows, device=self._device)
         for row, branch in zip(places, branches, strict=True):
-            run = self._range(branch.run)
-            row[: branch.run.length] = run
-            self._tokens[run] = torch.tensor(branch.tokens, device=self._device)
-            self._positions[run] = run - branch.run.start + branch.call.run.length
-            self._confidence[run] = 1.0
-            self._commit_step[run] = 0
-            self._is_open[run] = True
+            row[: branch.run.length] = self._range(branch.run)
+            self._write(branch.run, branch.tokens, first_position=branch.call.run.length)
         constraint = ConstraintBatch(
             [branch.scaffold for branch in branches],
             [branch.canvas.start for branch in branches],
@@ -118,14 +119,16 @@ class PlainRunner:
     def clear(self) -> None:
         """See Runner."""
         self._cohorts.clear()
+        self._unread.clear()
 
-    def _prefill(self, calls: Sequence[LiveCall]) -> None:
-        lengths = [call.run.length for call in calls]
-        token_ids = [token for call in calls for token in call.prompt.token_ids]
-        positions = torch.cat([torch.arange(n, device=self._device) for n in lengths])
-        rows = torch.cat([self._range(call.run) for call in calls])
-        tokens = torch.tensor(token_ids, device=self._device)
-        self._model.prefill(tokens, positions, rows, lengths, self._cache)
+    def _write(self, run: Run, tokens: Sequence[int], *, first_position: int) -> None:
+        """Put tokens into their rows, all of them open."""
+        rows = slice(run.start, run.end)
+        self._tokens[rows] = torch.tensor(tokens, device=self._device)
+        self._positions[rows] = torch.arange(run.length, device=self._device) + first_position
+        self._confidence[rows] = 1.0
+        self._commit_step[rows] = 0
+        self._is_open[rows] = True
 
     def _refresh(self) -> None:
         """Open every position of the branches whose prompts are due to be encoded anew."""
@@ -138,27 +141,23 @@ class PlainRunner:
             cohort.num_steps += 1
 
     def _forward(self) -> tuple[Tensor, Tensor]:
-        """Hidden states of the masked positions `[num_masked, d_model]`, and their places `[num_masked]`."""
-        segments, pieces = [], []
+        """Hidden states of the masked positions `[num_masked, d_model]`, and their places `[num_masked]`.
+
+        The prompts of new calls are encoded on the way: block by block their keys and values are there before anyone
+        looks at them.
+        """
+        segments = [Segment(call.run.length, (call.run,)) for call in self._unread]
+        pieces = [self._range(call.run) for call in self._unread]
         for branch in (branch for cohort in self._cohorts for branch in cohort.unfilled):
-            run, prompt = branch.run, branch.call.run
+            run = branch.run
             open_places = self._range(run)[self._is_open[run.start : run.end]]
-            segments.append(
-                CanvasSegment(len(open_places), prompt.start, prompt.end, run.start, run.end)
-            )
+            segments.append(Segment(len(open_places), (branch.call.run, run)))
             pieces.append(open_places)
+        self._unread.clear()
         places = torch.cat(pieces)
         tokens = self._tokens[places]
         is_masked = tokens == self._mask_token_id
-        hidden = self._model.canvas_step(
-            tokens,
-            self._positions[places],
-            places,
-            segments,
-            self._cache,
-            self._cache,
-            is_masked,
-        )
+        hidden = self._trunk(tokens, self._positions[places], places, segments, is_masked)
         self._is_open[places] = is_masked
         # A position keeps the number of the last step in which it was masked: that one commits it.
         self._commit_step[places[is_masked]] += 1
@@ -168,7 +167,7 @@ class PlainRunner:
         """Constrained confidences, the rule's choice, and one legal path per slot."""
         constraint = cohort.constraint
         table = constraint.table_of_place[place]
-        reduction = self._reduce(hidden, self._model.head_weight, table)
+        reduction = self._reduce(hidden, self._head_weight, table)
         proposal = constraint.propose(reduction, place, self._tokens, cohort.state)
         chosen = self._choose(cohort, proposal.confidence, place)
         constraint.commit(proposal, chosen, self._tokens, self._confidence, cohort.state)

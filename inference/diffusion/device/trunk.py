@@ -15,7 +15,8 @@ from inference.diffusion.kernels.linear import linear
 from inference.diffusion.kernels.naive import OpenRows
 from inference.diffusion.kernels.norm import rms_norm
 from inference.diffusion.kernels.rope_store import rotate_and_store
-from inference.diffusion.model import Block, KVCache, LladaModel, rope_tables
+from inference.diffusion.memory import KVCache
+from inference.diffusion.model import Block, LladaModel, rope_tables
 
 # The fastest on an H100, see docs/benchmarks.md: several prompts at 435 TFLOP/s, two programs to a multiprocessor, and
 # one at 392. Open positions of one call go to the small tile if it holds them all. All have as many keys, so that a
@@ -47,7 +48,8 @@ class PackedTrunk:
     """
 
     def __init__(self, model: LladaModel, num_cache_rows: int, *, deterministic: bool) -> None:
-        self.cache: KVCache = model.new_cache(num_cache_rows)
+        weight = model.head_weight
+        self.cache = KVCache.empty(model.config, num_cache_rows, weight.dtype, weight.device)
         self._config = model.config
         self._group = model.config.n_heads // model.config.n_kv_heads
         self._embedding = model.embedding
