@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from inference.diffusion.config import LladaConfig
+from inference.diffusion.text_pieces import allows_pieces, text_pieces
 
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 HEADER_START, HEADER_END, END_OF_TURN = "<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"
@@ -58,6 +60,7 @@ class DiffusionTokenizer:
         tokenizer.no_truncation()
         tokenizer.encode_special_tokens = True
         self._tokenizer = tokenizer
+        self._allows_pieces = allows_pieces(tokenizer)
         self.mask_token_id = self._special(MASK) if mask_token_id is None else mask_token_id
         self.pad_token_id = self._special(EOS) if pad_token_id is None else pad_token_id
         self.bos_token_id = self._special(BOS)
@@ -107,7 +110,8 @@ class DiffusionTokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Token ids of plain text; nothing is added, and special tokens in it are read as their characters."""
-        return self.encode_batch([text])[0]
+        pieces = text_pieces(text) if self._allows_pieces else [text]
+        return list(chain.from_iterable(self.encode_batch(pieces)))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """`encode` for many texts."""
