@@ -15,7 +15,7 @@ import torch
 
 from benchmarks.diffusion_serve import ClosedLoop
 
-RANGES = ("prefill", "step", "trunk", "head", "constraint", "commit")
+RANGES = ("step", "trunk", "head", "constraint", "commit")
 ON_DEVICE = ("kernel", "gpu_memcpy", "gpu_memset")
 LAUNCHES = ("cuda_runtime", "cuda_driver")
 HOST_GAP_US = 10.0  # kernels of one graph follow each other faster; longer gaps wait for the host
@@ -43,7 +43,8 @@ def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, An
     """Milliseconds per step of each range, of nothing, and of the longest kernels.
 
     A kernel belongs to the innermost range in which it was launched, alone or with a CUDA graph; "other" to none.
-    Kernels of a captured step all belong to "step".
+    Kernels of a captured step all belong to "step". A range "trunk 90+1500" is a forward over so many open positions
+    and prompt tokens: its time is divided between "trunk" and "prefill" by their rows.
     Idle time is what no kernel and no copy covers between the first and the last of them.
     """
     timed = [_Event.read(event) for event in events if event.get("ph") == "X"]
@@ -51,14 +52,15 @@ def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, An
     if not on_device:
         return {"note": "nothing ran on a GPU"}
     launches = {event.correlation: event for event in timed if event.kind in LAUNCHES}
-    ranges = [e for e in timed if e.kind == "user_annotation" and e.name in RANGES]
+    ranges = [e for e in timed if e.kind == "user_annotation" and _range_name(e.name) in RANGES]
     finder = _Finder(ranges)
     by_range: dict[str, float] = defaultdict(float)
     by_kernel: dict[tuple[str, str], list[float]] = defaultdict(list)
     for event in on_device:
         name = finder.name_at(launches.get(event.correlation))
-        by_range[name] += event.length_us
-        by_kernel[name, event.name].append(event.length_us)
+        for part, share in _shares(name):
+            by_range[part] += share * event.length_us
+        by_kernel[_range_name(name), event.name].append(event.length_us)
     gaps, window_us = _gaps([(event.start_us, event.end_us) for event in on_device])
     longest = sorted(by_kernel.items(), key=lambda item: -sum(item[1]))[:TOP_KERNELS]
     return {
@@ -78,6 +80,20 @@ def read_trace(events: Iterable[dict[str, Any]], num_steps: int) -> dict[str, An
             for (range_name, name), us in longest
         ],
     }
+
+
+def _range_name(name: str) -> str:
+    return name.partition(" ")[0]
+
+
+def _shares(name: str) -> list[tuple[str, float]]:
+    """The parts of a range, and how much of its time goes to each."""
+    range_name, _, rows = name.partition(" ")
+    if not rows:
+        return [(range_name, 1.0)]
+    num_open, num_prompt = map(int, rows.split("+"))
+    share = num_prompt / (num_open + num_prompt)
+    return [(range_name, 1 - share), ("prefill", share)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,11 +17,10 @@ from inference.diffusion.kernels.naive import OpenRows
 from inference.diffusion.model import attend_all
 
 CONFIGS = {
+    "64x32": AttentionConfig(queries=64, keys=32, num_warps=4, num_stages=3),
     "64x64": AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3),
+    "128x32": AttentionConfig(queries=128, keys=32, num_warps=8, num_stages=4),
     "128x64": AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3),
-    "128x64, two at a time": AttentionConfig(
-        queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128
-    ),
 }
 LAYERS_BYTES = 200 << 20  # rotate through layers until they fill L2 several times over
 

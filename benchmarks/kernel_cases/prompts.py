@@ -17,12 +17,12 @@ from inference.diffusion.kernels.attention import AttentionConfig, ragged_attent
 from inference.diffusion.kernels.naive import OpenRows
 
 CONFIGS = {
-    "128x64, four stages": AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=4),
+    "64x64": AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3),
+    "64x32": AttentionConfig(queries=64, keys=32, num_warps=4, num_stages=3),
     "128x64, two at a time": AttentionConfig(
         queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128
     ),
-    "128x32, four stages": AttentionConfig(queries=128, keys=32, num_warps=8, num_stages=4),
-    "64x64": AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=2),
+    "128x128": AttentionConfig(queries=128, keys=128, num_warps=8, num_stages=3),
 }
 NUM_LAYERS = 3  # 61 MB each for 7,500 tokens: more than fits in L2
 GAP = 7  # cache rows between prompts, which nobody may read

@@ -31,7 +31,8 @@ from inference.diffusion.tokenizer import DiffusionTokenizer
 
 PromptCache = Literal["frozen", "refresh", "off"]
 
-# Prompt tokens encoded between two denoising steps: about the work of a step of 64 calls, so that none waits long.
+# Prompt tokens encoded in one step, beside the open positions: about twice the work of those of 64 calls, so that none
+# waits long.
 PREFILL_BUDGET = 8_192
 CANVASES_PER_CALL = 4  # of `max_batch_calls`; the built-in records are three
 

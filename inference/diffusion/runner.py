@@ -30,10 +30,10 @@ class Runner(Protocol):
     """Runs the model for the engine, which says in what rows of the cache a call lies until it leaves."""
 
     def enter(self, calls: Sequence[LiveCall]) -> None:
-        """Encode the prompts of the calls and write their canvases."""
+        """Take in calls: the next step encodes their prompts and denoises their canvases."""
 
     def denoise(self) -> None:
-        """One forward over the open positions of all canvases that have any, and the commits that follow it."""
+        """One forward over new prompts and the open positions of all canvases, and the commits that follow it."""
 
     def collect(self) -> tuple[list[FilledCanvas], list[LiveCall]]:
         """Canvases that are known to be filled, each once, and calls whose rows nobody reads any more."""

@@ -27,7 +27,7 @@ class Room:
     Attributes:
         rows: of the key-value cache.
         canvases: that may be live at the same time.
-        prefill_tokens: prompt tokens that may be encoded before the next denoising step.
+        prefill_tokens: prompt tokens that the next step may encode.
     """
 
     rows: int
@@ -38,8 +38,8 @@ class Room:
 def admit(waiting: Sequence[Demand], room: Room, *, is_idle: bool) -> int:
     """How many of the `waiting` calls, in their order, enter now.
 
-    Calls enter while there is room for their rows and canvases and the prompts encoded before the next denoising step
-    stay within their budget, so that live calls are not kept waiting. When nothing is live (`is_idle`) the first call
+    Calls enter while there is room for their rows and canvases and the prompts that the next step encodes stay within
+    their budget, so that live calls are not kept waiting. When nothing is live (`is_idle`) the first call
     enters whatever its prompt costs. Nobody overtakes: a long call is not starved by short ones.
     """
     rows = canvases = prefill_tokens = 0

@@ -210,7 +210,7 @@ class DeviceConstraint(SeatedSlots):
             self._lists["canvases"],
             self._lists["ranges"],
             self._lists["places"],
-            self._lists["first_of_place"],
+            self._first_of_place,
             tokens,
             self.confidence_of_place,
             self._flags,

@@ -1,10 +1,11 @@
-"""Lists of numbers that are sent to the device together, into a buffer that stays where it is."""
+"""Lists of numbers that are sent to the device together."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -14,8 +15,19 @@ from inference.diffusion.structured.table_store import size_class
 ALIGNMENT = 4  # numbers: kernels are compiled once for addresses that are multiples of 16 bytes, once for others
 
 
+def send(device: torch.device, *lists: npt.ArrayLike) -> Tensor:
+    """Lists of integers, equally long, as int32 `[num_lists, length]` on the device; the host does not wait."""
+    packed = torch.from_numpy(np.stack([np.asarray(one, dtype=np.int32) for one in lists]))
+    if device.type != "cuda":
+        return packed
+    return packed.pin_memory().to(device, non_blocking=True)
+
+
 class DeviceLists:
-    """Named int32 lists in one device buffer. What lies behind the end of a list is left over and not to be read."""
+    """Named int32 lists in one device buffer, which stays where it is while they fit.
+
+    What lies behind the end of a list is left over and not to be read.
+    """
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

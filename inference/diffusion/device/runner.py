@@ -3,8 +3,9 @@
 The host must know how many rows to launch, but not which. A position that was masked before a step is open in the
 next one, as it is then either still masked or just committed; so the number of open positions of a step is what was
 masked one step earlier, and the host can launch a step while the one before it runs. It waits for a step only where
-that is likely to be the last one, as another would compute nothing. Small steps, which would be over before their
-launches, are captured as CUDA graphs and replayed.
+that is likely to be the last one, as another would compute nothing. A step that calls have entered for encodes their
+prompts too. Small steps without prompts, which would be over before their launches, are captured as CUDA graphs and
+replayed.
 
 Under Triton's interpreter everything here runs on a CPU too, without graphs; that is how it is tested there.
 """
@@ -15,6 +16,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.profiler import record_function
@@ -22,8 +24,9 @@ from torch.profiler import record_function
 from inference.diffusion.batch import LiveCall
 from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.device.graphs import StepGraphs
+from inference.diffusion.device.lists import send
 from inference.diffusion.device.step_layout import DeviceLayout, Seat, StepSize, likely_fills
-from inference.diffusion.device.trunk import Bounds, PackedTrunk
+from inference.diffusion.device.trunk import Bounds, PackedRows, PackedTrunk
 from inference.diffusion.kernels.head import FusedHead
 from inference.diffusion.kernels.naive import Canvases, OpenRows
 from inference.diffusion.kernels.open_rows import count_open, list_open
@@ -88,6 +91,8 @@ class DeviceRunner:
         self._free_seats = list(reversed(range(max_canvases)))
         self._seats: list[Seat] = []
         self._is_laid_out = True
+        self._unread: list[LiveCall] = []
+        """Calls whose prompts the next step encodes."""
         self._launched: deque[_Launched] = deque()
         self._read_stream = (
             torch.cuda.Stream(device, priority=-1) if device.type == "cuda" else None
@@ -96,8 +101,7 @@ class DeviceRunner:
     def enter(self, calls: Sequence[LiveCall]) -> None:
         """See Runner."""
         if self._refresh_every is None:
-            with record_function("prefill"):
-                self._prefill(calls)
+            self._unread += calls
         for call in calls:
             for branch in call.branches:
                 number = self._free_seats.pop()
@@ -114,10 +118,12 @@ class DeviceRunner:
         if not self._is_laid_out:
             self._lay_out()
         self._refresh()
-        size = StepSize.of(self._seats, may_capture=self._device.type == "cuda")
+        may_capture = self._device.type == "cuda" and not self._unread
+        size = StepSize.of(self._seats, may_capture=may_capture)
+        prompts = self._take_prompts()
         key = (size, self._constraint.graph_key)
         with record_function("step"):
-            self._graphs.run(key, lambda: self._step(size), is_captured=size.is_captured)
+            self._graphs.run(key, lambda: self._step(size, prompts), is_captured=size.is_captured)
         self._launched.append(self._read_counts())
         for seat in self._seats:
             seat.num_open = seat.num_masked
@@ -141,42 +147,19 @@ class DeviceRunner:
         for seat in self._seats:
             self._leave(seat)
         self._seats.clear()
+        self._unread.clear()
         self._launched.clear()
 
     # enter
 
-    def _prefill(self, calls: Sequence[LiveCall]) -> None:
-        lengths = [call.run.length for call in calls]
-        starts = [call.run.start for call in calls]
-        offsets = torch.tensor([0, *lengths]).cumsum(0)
-        spans = zip(starts, lengths, strict=True)
-        rows = torch.stack(
-            [
-                torch.tensor([token for call in calls for token in call.prompt.token_ids]),
-                torch.cat([torch.arange(length) for length in lengths]),
-                torch.cat([torch.arange(start, start + length) for start, length in spans]),
-            ]
-        )
-        tokens, positions, places = self._to_device(rows)
-        call_rows = torch.tensor([[*starts, 0], [*starts, 0], offsets.tolist()])
-        call_rows[1, :-1] += torch.tensor(lengths)
-        prompt_start, prompt_end, call_offsets = self._to_device(call_rows)
-        none = tokens[:0]
-        prompts = OpenRows(call_offsets, prompt_start[:-1], prompt_end[:-1], none, none, none)
-        bounds = Bounds(max(lengths), max(lengths))
-        self._trunk.encode(tokens, positions, places, prompts, bounds)
-
     def _write_canvases(self, calls: Sequence[LiveCall]) -> None:
         branches = [branch for call in calls for branch in call.branches]
-        spans = [(branch.run.start, branch.run.end) for branch in branches]
-        rows = torch.stack(
-            [
-                torch.cat([torch.arange(start, end) for start, end in spans]),
-                torch.tensor([token for branch in branches for token in branch.tokens]),
-                torch.cat([torch.arange(b.run.length) + b.call.run.length for b in branches]),
-            ]
+        place, token, position = send(
+            self._device,
+            np.concatenate([np.arange(b.run.start, b.run.end) for b in branches]),
+            [token for branch in branches for token in branch.tokens],
+            np.concatenate([np.arange(b.run.length) + b.call.run.length for b in branches]),
         )
-        place, token, position = self._to_device(rows)
         index = place.long()
         self._canvases.tokens[index] = token
         self._canvases.positions[index] = position
@@ -212,10 +195,35 @@ class DeviceRunner:
             seat.num_steps += 1
         if due:
             runs = [seat.branch.run for seat in due]
-            places = torch.cat([torch.arange(run.start, run.end) for run in runs])
-            self._canvases.is_open.index_fill_(0, self._to_device(places).long(), 1)
+            (places,) = send(
+                self._device, np.concatenate([np.arange(run.start, run.end) for run in runs])
+            )
+            self._canvases.is_open.index_fill_(0, places.long(), 1)
 
-    def _step(self, size: StepSize) -> None:
+    def _take_prompts(self) -> PackedRows | None:
+        """The prompts that are not encoded yet."""
+        calls = list(self._unread)
+        self._unread.clear()
+        if not calls:
+            return None
+        lengths = [call.run.length for call in calls]
+        tokens, positions, places = send(
+            self._device,
+            [token for call in calls for token in call.prompt.token_ids],
+            np.concatenate([np.arange(length) for length in lengths]),
+            np.concatenate([np.arange(call.run.start, call.run.end) for call in calls]),
+        )
+        offsets, start, end = send(
+            self._device,
+            np.cumsum([0, *lengths]),
+            [*(call.run.start for call in calls), 0],
+            [*(call.run.end for call in calls), 0],
+        )
+        none = tokens[:0]
+        seen = OpenRows(offsets, start[:-1], end[:-1], none, none, none)
+        return PackedRows(tokens, positions, places, seen, Bounds(max(lengths), max(lengths)))
+
+    def _step(self, size: StepSize, prompts: PackedRows | None) -> None:
         """Forward, constrained confidences, commits: nothing here waits for the device."""
         layout, canvases = self._layout, self._canvases
         start, end = layout.canvas_start(size), layout.canvas_end(size)
@@ -224,7 +232,7 @@ class DeviceRunner:
             canvases, start, end, count, num_rows=size.num_rows, num_heads=size.num_heads
         )
         call_offsets = torch.cat([count.new_zeros(1), rows.canvas_last])[layout.call_first(size)]
-        open_rows = OpenRows(
+        seen = OpenRows(
             call_offsets,
             layout.prompt_start(size),
             layout.prompt_end(size),
@@ -232,14 +240,14 @@ class DeviceRunner:
             start,
             end,
         )
-        with record_function("trunk"):
-            bounds = Bounds(size.longest, size.longest_prompt)
-            hidden = self._trunk(rows.token, rows.position, rows.place, open_rows, bounds)
+        bounds = Bounds(size.longest, size.longest_prompt)
+        open_rows = PackedRows(rows.token, rows.position, rows.place, seen, bounds)
+        with record_function(f"trunk {len(open_rows)}+{len(prompts) if prompts else 0}"):
+            hidden = self._trunk(open_rows, rows.head_row, prompts)
         with record_function("head"):
-            masked = self._trunk.normalise(hidden[rows.head_row])
             assert self._head is not None
             table = self._constraint.table_of_place[rows.head_place]
-            reduction = self._head(masked, table)
+            reduction = self._head(self._trunk.normalise(hidden), table)
         self._constraint.step(reduction, canvases.row_of_place, canvases.tokens, self._confidence)
 
     def _read_counts(self) -> _Launched:
@@ -270,29 +278,22 @@ class DeviceRunner:
 
     def _read(self, seats: Sequence[Seat]) -> list[FilledCanvas]:
         """What the canvases hold. They do not change any more, so nothing waits for the step that runs."""
+        if not seats:
+            return []
+        canvases = self._canvases
+        parts = (canvases.tokens, self._confidence, canvases.commit_step)
+        spans = [slice(seat.branch.canvas.start, seat.branch.canvas.end) for seat in seats]
         if self._read_stream is None:
-            parts = [self._parts(seat) for seat in seats]
+            found = [[part[span].tolist() for part in parts] for span in spans]
         else:
             with torch.cuda.stream(self._read_stream):
-                parts = [tuple(self._to_host(part) for part in self._parts(seat)) for seat in seats]
+                copies = [[self._to_host(part[span]) for part in parts] for span in spans]
             self._read_stream.synchronize()
+            found = [[copy.tolist() for copy in of_seat] for of_seat in copies]
         return [
-            FilledCanvas(seat.branch, tokens.tolist(), confidence.tolist(), steps.tolist())
-            for seat, (tokens, confidence, steps) in zip(seats, parts, strict=True)
+            FilledCanvas(seat.branch, *of_seat) for seat, of_seat in zip(seats, found, strict=True)
         ]
-
-    def _parts(self, seat: Seat) -> tuple[Tensor, ...]:
-        rows = slice(seat.branch.canvas.start, seat.branch.canvas.end)
-        canvases = self._canvases
-        return canvases.tokens[rows], self._confidence[rows], canvases.commit_step[rows]
 
     def _to_host(self, part: Tensor) -> Tensor:
         on_host = torch.empty(part.shape, dtype=part.dtype, pin_memory=True)
         return on_host.copy_(part, non_blocking=True)
-
-    def _to_device(self, rows: Tensor) -> Tensor:
-        """Integers as int32 on the device; the host does not wait."""
-        rows = rows.int()
-        if self._device.type != "cuda":
-            return rows
-        return rows.pin_memory().to(self._device, non_blocking=True)

@@ -6,11 +6,13 @@ that a step can be captured in a CUDA graph.
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from inference.diffusion.device.canvas_records import canvas_records
-from inference.diffusion.device.lists import DeviceLists
+from inference.diffusion.device.lists import DeviceLists, send
 from inference.diffusion.device.slot_layout import Launch, Seat, lay_out
 from inference.diffusion.device.tables import DeviceTables
 from inference.diffusion.structured.conditions import UNDECIDED
@@ -23,6 +25,7 @@ class SeatedSlots:
 
     Attributes:
         version: goes up when buffers have moved; graphs captured before are void.
+        table_of_place: `[num_places]` int32, the row of `store.token_class` that each place of a slot reads.
         num_masked: `[max_canvases]` int32, places of each seat's canvas that are masked after a step.
         confidence_of_place: `[num_places]` float32, what a step proposed: the constrained probability of each place's
             best token (of a finite slot's best value); 0 where nothing could be committed. Undefined outside slots.
@@ -45,6 +48,7 @@ class SeatedSlots:
         self.num_masked = ints(max_canvases)
         self._step_of_canvas = ints(max_canvases)
         self.confidence_of_place = torch.zeros(num_places, device=store.device)
+        self.table_of_place, self._first_of_place = ints(num_places), ints(num_places)
         self._choice, self._source = ints(num_places), ints(num_places)
         self._flags, self._chosen = ints(num_places), ints(num_places)
         self._scratch: dict[str, Tensor] = {}
@@ -68,12 +72,7 @@ class SeatedSlots:
 
     def lay_out(self) -> None:
         """Send what `seat` and `vacate` changed to the device. Does not wait for it."""
-        layout = lay_out(
-            self._seats,
-            self._fresh,
-            num_places=len(self._choice),
-            num_seats=len(self.num_masked),
-        )
+        layout = lay_out(self._seats, self._fresh)
         has_moved = self._lists.upload(layout.lists)
         tables = (self._tables.data.data_ptr(), self._store.token_class.data_ptr())
         has_moved |= tables != self._where_tables_are
@@ -82,11 +81,19 @@ class SeatedSlots:
             has_moved |= self._reserve(name, size)
         self.version += has_moved
         self._launches = layout.launches
-        self._choice.masked_fill_(self._lists["is_fresh_place"][: len(self._choice)] > 0, UNDECIDED)
-        self._step_of_canvas.masked_fill_(
-            self._lists["is_fresh_seat"][: len(self.num_masked)] > 0, 0
-        )
+        if self._fresh:
+            self._begin(layout.fresh_places)
         self._fresh.clear()
+
+    def _begin(self, fresh_places: NDArray[np.int64]) -> None:
+        """What the device keeps of each place and seat, for the canvases that are new."""
+        places, tables, firsts = send(self._store.device, *fresh_places)
+        (seats,) = send(self._store.device, list(self._fresh))
+        index = places.long()
+        self.table_of_place[index] = tables
+        self._first_of_place[index] = firsts
+        self._choice.index_fill_(0, index, UNDECIDED)
+        self._step_of_canvas.index_fill_(0, seats.long(), 0)
 
     def _reserve(self, name: str, size: int) -> bool:
         """Make scratch at least so large, and with room to grow; whether it has moved."""
@@ -100,11 +107,6 @@ class SeatedSlots:
                 room, dtype=torch.int32, device=self._store.device
             )
         return True
-
-    @property
-    def table_of_place(self) -> Tensor:
-        """`[num_places]` int32, the row of `store.token_class` that each place reads; 0 outside slots."""
-        return self._lists["table_of_place"][: len(self._choice)]
 
     @property
     def graph_key(self) -> tuple[int, ...]:

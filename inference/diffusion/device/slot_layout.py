@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,20 +52,19 @@ class Layout:
         lists: integers by name. `ranges`: first record and number of records per group. `slots`, `canvases`: records;
             `positions`: slot and position in it.
             `dependents`: slots that depend on others, `places`: places of slots, both canvas by canvas.
-            `table_of_place`, `first_of_place`: per place of the token buffer, the latter of its slot. `is_fresh_seat`,
-            `is_fresh_place`: 1 for those of canvases that are new.
+        fresh_places: `[3, number]`, the places of new canvases' slots, and of each the number of its table and the
+            first place of its slot.
         launches: per group that has records.
         scratch: sizes of what `Field.VECTORS`, `SUMS` and `WEIGHTS` are offsets in.
     """
 
     lists: dict[str, NDArray[np.int64]]
+    fresh_places: NDArray[np.int64]
     launches: dict[int, Launch]
     scratch: tuple[int, ...]
 
 
-def lay_out(
-    seats: Mapping[int, Seat], fresh: Set[int], *, num_places: int, num_seats: int
-) -> Layout:
+def lay_out(seats: Mapping[int, Seat], fresh: Iterable[int]) -> Layout:
     """Lay out the canvases of `seats`, by seat number; those in `fresh` are new."""
     none = np.zeros((0, len(Field)), dtype=np.int64)
     slots = np.concatenate([none, *(seat.slots for seat in seats.values())])
@@ -97,9 +96,9 @@ def lay_out(
             "positions": _positions(np.where(group < CHOICES, length, 0)[order]),
             "canvases": canvases,
             "dependents": dependents,
-            **_by_place(seats, slots, num_places),
-            **_freshness(seats, fresh, num_places=num_places, num_seats=num_seats),
+            "places": np.concatenate([none[:, 0], *(seat.places for seat in seats.values())]),
         },
+        fresh_places=_fresh_places(seats, fresh),
         launches={
             number: Launch(_num_programs(int(count)), _holding(int(places)))
             for number, (count, places) in enumerate(zip(counts, most_places, strict=True))
@@ -116,29 +115,14 @@ def _positions(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([slot, np.arange(len(slot)) - first], 1)
 
 
-def _by_place(
-    seats: Mapping[int, Seat], slots: NDArray[np.int64], num_places: int
-) -> dict[str, NDArray[np.int64]]:
-    """The lists of places, and those that say something of every place of the token buffer."""
-    of_slots = np.concatenate(
-        [np.zeros(0, dtype=np.int64), *(seat.places for seat in seats.values())]
-    )
-    table, first = np.zeros(num_places, dtype=np.int64), np.zeros(num_places, dtype=np.int64)
-    table[of_slots] = np.repeat(slots[:, Field.TABLE], slots[:, Field.LENGTH])
-    first[of_slots] = np.repeat(slots[:, Field.FIRST], slots[:, Field.LENGTH])
-    return {"places": of_slots, "table_of_place": table, "first_of_place": first}
-
-
-def _freshness(
-    seats: Mapping[int, Seat], fresh: Set[int], *, num_places: int, num_seats: int
-) -> dict[str, NDArray[np.int64]]:
-    """Which seats and places are those of canvases that are new."""
-    is_fresh_seat = np.zeros(num_seats, dtype=np.int64)
-    is_fresh_place = np.zeros(num_places, dtype=np.int64)
-    for number in fresh:
-        is_fresh_seat[number] = 1
-        is_fresh_place[seats[number].places] = 1
-    return {"is_fresh_seat": is_fresh_seat, "is_fresh_place": is_fresh_place}
+def _fresh_places(seats: Mapping[int, Seat], fresh: Iterable[int]) -> NDArray[np.int64]:
+    """The places of new canvases' slots, and for each the table that it reads and the first place of its slot."""
+    columns = [np.zeros((3, 0), dtype=np.int64)]
+    for seat in (seats[number] for number in fresh):
+        of_slots = seat.slots[:, [Field.TABLE, Field.FIRST]].T
+        of_places = np.repeat(of_slots, seat.slots[:, Field.LENGTH], axis=1)
+        columns.append(np.concatenate([seat.places[None], of_places]))
+    return np.concatenate(columns, axis=1)
 
 
 def _canvases(

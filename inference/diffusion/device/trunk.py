@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,13 +18,10 @@ from inference.diffusion.kernels.rope_store import rotate_and_store
 from inference.diffusion.memory import KVCache
 from inference.diffusion.model import Block, LladaModel, rope_tables
 
-# The fastest on an H100, see docs/benchmarks.md: several prompts at 435 TFLOP/s, two programs to a multiprocessor, and
-# one at 392. Open positions of one call go to the small tile if it holds them all. All have as many keys, so that a
-# row's bits do not depend on the tile.
-PROMPTS = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=2, max_registers=128)
-LONE_PROMPT = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=4)
-MANY_OPEN = AttentionConfig(queries=128, keys=64, num_warps=8, num_stages=3)
-FEW_OPEN = AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3)
+# The fastest on an H200, see docs/benchmarks.md: prompts at 478 TFLOP/s; open positions, of which most calls have fewer
+# than 100, at three quarters of the bandwidth.
+PROMPTS = AttentionConfig(queries=64, keys=64, num_warps=4, num_stages=3)
+OPEN = AttentionConfig(queries=64, keys=32, num_warps=4, num_stages=3)
 FEW_PROGRAMS = 132  # fewer than that leave multiprocessors idle, so that prompts are split
 SPLIT_KEYS = 512  # a lone call's attention: 22 us with 90 open positions, 28 at 256 keys
 
@@ -35,6 +32,28 @@ class Bounds:
 
     rows_per_call: int
     prompt: int
+
+
+@dataclass(frozen=True, slots=True)
+class PackedRows:
+    """Rows of calls behind each other.
+
+    Attributes:
+        tokens: int32 `[num_rows]`.
+        positions: int32 `[num_rows]`.
+        places: int32 `[num_rows]`, cache row of each; keys and values of rows with place -1 are not kept.
+        calls: who sees what; a prompt is a call that sees itself.
+        bounds: of the launch.
+    """
+
+    tokens: Tensor
+    positions: Tensor
+    places: Tensor
+    calls: OpenRows
+    bounds: Bounds
+
+    def __len__(self) -> int:
+        return len(self.tokens)
 
 
 Project = Callable[[Tensor, Tensor], Tensor]
@@ -66,77 +85,71 @@ class PackedTrunk:
         self._cos = cos[:, 0, : head_dim // 2].contiguous()
         self._sin = sin[:, 0, : head_dim // 2].contiguous()
 
-    def encode(
-        self, tokens: Tensor, positions: Tensor, places: Tensor, rows: OpenRows, bounds: Bounds
-    ) -> None:
-        """Write the keys and values of prompts into the cache. The last block stops there: nobody needs the rest of it.
+    def __call__(
+        self, open_rows: PackedRows, head_row: Tensor, prompts: PackedRows | None = None
+    ) -> Tensor:
+        """One forward over open positions, and over new prompts, if there are any, for their keys and values.
+
+        Block by block these are written before anyone looks at them, so that the canvases of a new call need not wait
+        for another forward. Prompts leave at the keys and values of the last block: nobody needs the rest of it.
 
         Args:
-            tokens: int32 `[num_rows]`.
-            positions: int32 `[num_rows]`.
-            places: int32 `[num_rows]`, cache row of each.
-            rows: the prompts, each as a call that sees itself.
-            bounds: of the launch.
+            open_rows: the open positions.
+            head_row: int32 `[num_heads]`, those of `open_rows` whose hidden states are wanted.
+            prompts: of the calls that are new.
+
+        Returns:
+            `[num_heads, d_model]`, not yet normalised.
         """
-        self._run(tokens, positions, places, rows, bounds, is_prompt=True)
-
-    def __call__(
-        self, tokens: Tensor, positions: Tensor, places: Tensor, rows: OpenRows, bounds: Bounds
-    ) -> Tensor:
-        """Hidden states `[num_rows, d_model]` of open positions, not yet normalised; arguments as for `encode`.
-
-        Their keys and values are written, but for rows with place -1.
-        """
-        return self._run(tokens, positions, places, rows, bounds, is_prompt=False)
-
-    def normalise(self, hidden: Tensor) -> Tensor:
-        """What the head takes."""
-        return self._norm(hidden, self._final_norm)
-
-    def _run(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        places: Tensor,
-        rows: OpenRows,
-        bounds: Bounds,
-        *,
-        is_prompt: bool,
-    ) -> Tensor:
+        parts = [open_rows] if prompts is None else [open_rows, prompts]
+        tokens, positions, places = (
+            torch.cat(of_parts) if prompts is not None else of_parts[0]
+            for of_parts in zip(*((p.tokens, p.positions, p.places) for p in parts), strict=True)
+        )
         x = F.embedding(tokens, self._embedding)
-        config = self._tiles_for(rows, bounds, is_prompt=is_prompt)
-        split_keys = self._split_for(config, bounds, len(rows.prompt_start))
         for layer, block in enumerate(self._blocks):
             keys, values = self.cache.keys[layer], self.cache.values[layer]
             projected = self._linear(self._norm(x, block.attn_norm.weight), self._qkv[layer])
             q = rotate_and_store(
                 *self._heads(projected), positions, places, self._cos, self._sin, keys, values
             )
-            if is_prompt and layer + 1 == len(self._blocks):
-                break
-            attended = ragged_attention(
-                q,
-                keys,
-                values,
-                rows,
-                max_rows_per_call=bounds.rows_per_call,
-                max_prompt=bounds.prompt,
-                split_keys=split_keys,
-                config=config,
-            )
+            if layer + 1 < len(self._blocks):
+                attended = self._attend(layer, q, parts)
+            else:
+                attended = self._attend(layer, q[: len(open_rows)], [open_rows])[head_row]
+                x = x[head_row]
             x = self._merge(x, attended.flatten(1), block, self._gated[layer])
         return x
 
-    def _tiles_for(self, rows: OpenRows, bounds: Bounds, *, is_prompt: bool) -> AttentionConfig:
-        """Large tiles read the cache less often, small ones waste less."""
-        if is_prompt:
-            return LONE_PROMPT if len(rows.prompt_start) == 1 else PROMPTS
-        return FEW_OPEN if bounds.rows_per_call * self._group <= FEW_OPEN.queries else MANY_OPEN
+    def normalise(self, hidden: Tensor) -> Tensor:
+        """What the head takes."""
+        return self._norm(hidden, self._final_norm)
 
-    def _split_for(self, config: AttentionConfig, bounds: Bounds, num_calls: int) -> int | None:
+    def _attend(self, layer: int, q: Tensor, parts: Sequence[PackedRows]) -> Tensor:
+        """Open positions come first, then prompts."""
+        attended = torch.empty_like(q)
+        first = 0
+        for number, part in enumerate(parts):
+            rows = slice(first, first + len(part))
+            first = rows.stop
+            config = PROMPTS if number else OPEN
+            ragged_attention(
+                q[rows],
+                self.cache.keys[layer],
+                self.cache.values[layer],
+                part.calls,
+                max_rows_per_call=part.bounds.rows_per_call,
+                max_prompt=part.bounds.prompt,
+                split_keys=self._split_for(config, part),
+                config=config,
+                out=attended[rows],
+            )
+        return attended
+
+    def _split_for(self, config: AttentionConfig, part: PackedRows) -> int | None:
         """Whether the prompt goes to several programs, to keep the device busy."""
-        num_tiles = -(-bounds.rows_per_call * self._group // config.queries)
-        num_programs = num_calls * self._config.n_kv_heads * num_tiles
+        num_tiles = -(-part.bounds.rows_per_call * self._group // config.queries)
+        num_programs = len(part.calls.prompt_start) * self._config.n_kv_heads * num_tiles
         return SPLIT_KEYS if self._may_split and num_programs < FEW_PROGRAMS else None
 
     def _merge(self, x: Tensor, attended: Tensor, block: Block, gated: Tensor) -> Tensor:

@@ -216,6 +216,7 @@ def ragged_attention(
     max_prompt: int,
     split_keys: int | None = None,
     config: AttentionConfig | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Attention of open positions over the prompt of their call and their own canvas, as `naive.ragged_attention`.
 
@@ -227,6 +228,7 @@ def ragged_attention(
         split_keys: prompt keys per program; all of them if not given. It decides the order of summation, so a result is
             the same in every batch only under the same value.
         config: tile sizes.
+        out: contiguous, shape and dtype of `q`, to write to.
     """
     config = config or AttentionConfig()
     num_rows, n_heads, head_dim = q.shape
@@ -234,12 +236,13 @@ def ragged_attention(
     group = n_heads // n_kv_heads
     assert config.queries % group == 0, "a tile holds whole groups of heads"
     assert q.is_contiguous()
+    assert out is None or out.is_contiguous()
     assert keys.is_contiguous()
     assert values.is_contiguous()
     num_tiles = triton.cdiv(max_rows_per_call * group, config.queries)
     has_canvases = len(rows.canvas_start) > 0
     num_splits = has_canvases + triton.cdiv(max_prompt, split_keys) if split_keys else 1
-    out = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    out = torch.empty_like(q) if out is None else out
     split_lse = split_out = out
     if num_splits > 1:
         split_out = torch.empty(num_splits, *q.shape, dtype=torch.float32, device=q.device)

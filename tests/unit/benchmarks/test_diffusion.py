@@ -47,13 +47,18 @@ def test_kernels_belong_to_the_innermost_range_that_launched_them():
             event("kernel", "reduce", 1600, 100, 2),
             event("gpu_memcpy", "copy", 1650, 50, 3),
             event("kernel", "stray", 1800, 200, 4),
+            event("user_annotation", "trunk 100+300", 200, 10),
+            event("cuda_runtime", "cudaLaunchKernel", 205, 1, 5),
+            event("kernel", "mixed", 2000, 80, 5),
         ],
         num_steps=2,
     )
-    assert found["gpu_ms_per_step"] == pytest.approx({"trunk": 0.3245, "head": 0.05, "other": 0.1})
-    assert found["step_ms"] == pytest.approx(0.5)
-    assert found["idle_share"] == pytest.approx(101 / 1000)
-    assert found["idle_share_host"] == pytest.approx(100 / 1000)
+    assert found["gpu_ms_per_step"] == pytest.approx(
+        {"trunk": 0.3345, "prefill": 0.03, "head": 0.05, "other": 0.1}
+    )
+    assert found["step_ms"] == pytest.approx(0.54)
+    assert found["idle_share"] == pytest.approx(101 / 1080)
+    assert found["idle_share_host"] == pytest.approx(100 / 1080)
     assert found["longest_kernels"][0] == {
         "range": "trunk",
         "name": "gemm",
