@@ -112,7 +112,7 @@ class Benchmark:
     def _profile(self, engine: DiffusionEngine, steps: int, num_live: int) -> None:
         """Steps in the middle of serving, when all places are taken."""
         unprofiled = 3 * steps
-        enough = num_live * (2 + (unprofiled + PROFILED_STEPS) // steps)
+        enough = num_live * (2 + (unprofiled + 2 * PROFILED_STEPS) // steps)
         loop = ClosedLoop(engine, self._workload.many(enough), num_live)
         for _ in range(unprofiled):
             loop.step()
@@ -186,7 +186,8 @@ class Benchmark:
         count = CALLS_PER_PLACE.get(num_live, len(self._workload.calls))
         requests = self._workload.calls[:count]
         if num_live < max(self._options.live):  # small batches have shapes of their own
-            ClosedLoop(engine, self._workload.many(max(4, num_live)), num_live).run()
+            for _ in range(2):  # the second time they are captured
+                ClosedLoop(engine, requests[: max(8, num_live)], num_live).run()
         if self._device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         entry = serve(

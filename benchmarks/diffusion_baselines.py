@@ -32,7 +32,11 @@ CALLS_PER_MEASUREMENT = 2
 
 
 class Autoregressive:
-    """The decoder at several batch sizes, each time with the attention that was faster on the batch size before."""
+    """The decoder at several batch sizes, each time with the attention that was faster on the batch size before.
+
+    Once that is known it serves the whole list of calls, batch after batch, as the engine does: on a card whose power
+    is limited, seconds of load are slower than the first.
+    """
 
     def __init__(self, workload: Workload, device: torch.device) -> None:
         self._workload, self._device = workload, device
@@ -80,27 +84,35 @@ class Autoregressive:
             max_new=sizes.output,
             attention=attention,
         )
-        prompts = self._prompts[:batch_size]
         if batch_size == 1:
-            decoder.generate(prompts)  # first use of libraries
-        synchronize(self._device)
-        begun = time.perf_counter()
-        decoder.prefill(prompts)
-        synchronize(self._device)
-        prefill_s = time.perf_counter() - begun
-        for _ in range(sizes.output - 1):
-            decoder.step()
-        output = decoder.output()
-        seconds = time.perf_counter() - begun
-        worst = max(
-            self._shortfall(prompts[i], output[i]) for i in {0, batch_size // 2, batch_size - 1}
-        )
+            decoder.generate(self._prompts[:1])  # first use of libraries
+        num_rounds = len(self._prompts) // batch_size if len(self._attentions) == 1 else 1
+        prefill_s = decode_s = worst = 0.0
+        num_prompt_tokens = 0
+        for number in range(num_rounds):
+            prompts = self._prompts[number * batch_size : (number + 1) * batch_size]
+            num_prompt_tokens += sum(map(len, prompts))
+            synchronize(self._device)
+            begun = time.perf_counter()
+            decoder.prefill(prompts)
+            synchronize(self._device)
+            prefilled = time.perf_counter()
+            for _ in range(sizes.output - 1):
+                decoder.step()
+            output = decoder.output()
+            prefill_s += prefilled - begun
+            decode_s += time.perf_counter() - prefilled
+            if number == num_rounds - 1:
+                chosen = {0, batch_size // 2, batch_size - 1}
+                worst = max(self._shortfall(prompts[i], output[i]) for i in chosen)
+        seconds = prefill_s + decode_s
         return {
-            "prefill_s": prefill_s,
-            "prompt_tokens": sum(map(len, prompts)),
-            "step_ms": 1e3 * (seconds - prefill_s) / (sizes.output - 1),
-            "latency_s": seconds,
-            "calls_per_s": batch_size / seconds,
+            "num_calls": num_rounds * batch_size,
+            "prefill_s": prefill_s / num_rounds,
+            "prompt_tokens": num_prompt_tokens / num_rounds,
+            "step_ms": 1e3 * decode_s / num_rounds / (sizes.output - 1),
+            "latency_s": seconds / num_rounds,
+            "calls_per_s": num_rounds * batch_size / seconds,
             "worst_logit_shortfall": worst,
             "right": worst < TOLERATED_SHORTFALL,
         }

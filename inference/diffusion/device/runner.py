@@ -4,8 +4,7 @@ The host must know how many rows to launch, but not which. A position that was m
 next one, as it is then either still masked or just committed; so the number of open positions of a step is what was
 masked one step earlier, and the host can launch a step while the one before it runs. It waits for a step only where
 that is likely to be the last one, as another would compute nothing. A step that calls have entered for encodes their
-prompts too. Small steps without prompts, which would be over before their launches, are captured as CUDA graphs and
-replayed.
+prompts too. Small steps, which would be over before their launches, are captured as CUDA graphs and replayed.
 
 Under Triton's interpreter everything here runs on a CPU too, without graphs; that is how it is tested there.
 """
@@ -25,6 +24,7 @@ from inference.diffusion.batch import LiveCall
 from inference.diffusion.device.constraint import DeviceConstraint
 from inference.diffusion.device.graphs import StepGraphs
 from inference.diffusion.device.lists import send
+from inference.diffusion.device.prompt_rows import MOST_LONE_ROWS, PromptRows
 from inference.diffusion.device.step_layout import DeviceLayout, Seat, StepSize, likely_fills
 from inference.diffusion.device.trunk import Bounds, PackedRows, PackedTrunk
 from inference.diffusion.kernels.head import FusedHead
@@ -91,6 +91,7 @@ class DeviceRunner:
         self._free_seats = list(reversed(range(max_canvases)))
         self._seats: list[Seat] = []
         self._is_laid_out = True
+        self._prompts = PromptRows(device)
         self._unread: list[LiveCall] = []
         """Calls whose prompts the next step encodes."""
         self._launched: deque[_Launched] = deque()
@@ -118,10 +119,9 @@ class DeviceRunner:
         if not self._is_laid_out:
             self._lay_out()
         self._refresh()
-        may_capture = self._device.type == "cuda" and not self._unread
-        size = StepSize.of(self._seats, may_capture=may_capture)
-        prompts = self._take_prompts()
-        key = (size, self._constraint.graph_key)
+        prompts, stay = self._pack_prompts()
+        size = StepSize.of(self._seats, may_capture=stay and self._device.type == "cuda")
+        key = (size, len(prompts) if prompts else 0, self._constraint.graph_key)
         with record_function("step"):
             self._graphs.run(key, lambda: self._step(size, prompts), is_captured=size.is_captured)
         self._launched.append(self._read_counts())
@@ -200,28 +200,16 @@ class DeviceRunner:
             )
             self._canvases.is_open.index_fill_(0, places.long(), 1)
 
-    def _take_prompts(self) -> PackedRows | None:
-        """The prompts that are not encoded yet."""
+    def _pack_prompts(self) -> tuple[PackedRows | None, bool]:
+        """The prompts that are not encoded yet, and whether a step with them can be captured."""
         calls = list(self._unread)
         self._unread.clear()
         if not calls:
-            return None
-        lengths = [call.run.length for call in calls]
-        tokens, positions, places = send(
-            self._device,
-            [token for call in calls for token in call.prompt.token_ids],
-            np.concatenate([np.arange(length) for length in lengths]),
-            np.concatenate([np.arange(call.run.start, call.run.end) for call in calls]),
-        )
-        offsets, start, end = send(
-            self._device,
-            np.cumsum([0, *lengths]),
-            [*(call.run.start for call in calls), 0],
-            [*(call.run.end for call in calls), 0],
-        )
-        none = tokens[:0]
-        seen = OpenRows(offsets, start[:-1], end[:-1], none, none, none)
-        return PackedRows(tokens, positions, places, seen, Bounds(max(lengths), max(lengths)))
+            return None, True
+        is_lone = all(seat.branch.call is calls[0] for seat in self._seats)
+        if is_lone and calls[0].run.length <= MOST_LONE_ROWS:
+            return self._prompts.pack_lone(calls[0]), True
+        return self._prompts.pack(calls), False
 
     def _step(self, size: StepSize, prompts: PackedRows | None) -> None:
         """Forward, constrained confidences, commits: nothing here waits for the device."""
