@@ -5,7 +5,7 @@ A `ConstraintBatch` holds the slots of all live canvases. In each denoising step
 1. reduces the logits of the masked rows over the token classes of their slots: `kernels.naive.head_reduce_classes` with
    `store.token_class`, `store.num_classes` and, as `row_table`, `batch.table_of_place[place]`;
 2. asks `propose` for the constrained confidence of every row: forward-backward over the slot's automaton, or the
-   distribution over a finite slot's values;
+   distribution over a finite slot's values. Only slots with something to fill are looked at, few after the first step;
 3. chooses rows by whatever rule it has, and lets `commit` write them: one Viterbi path per slot, so that any choice, in
    any order, leaves every slot fillable.
 
@@ -45,18 +45,33 @@ FEW_CHOICES = 64  # sets up to this size are padded to each other's: enumeration
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """What could be committed, per row `[N]`.
+class SlotsToFill:
+    """Those slots of a group that can be filled in this step.
 
     Attributes:
-        confidence: float32, constrained probability of the best token (of the best value, in a finite slot); 0 for a
-            row that must wait for another slot, or has no place.
-        token: int64, the best legal token.
+        group: of these slots alone.
+        finite: `[S]` int64, `PlacedSlot.finite` of each.
+        proposal: what they would commit.
+    """
+
+    group: AutomatonGroup | ChoiceGroup
+    finite: Tensor
+    proposal: GroupProposal
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """What could be committed, per row `[N]`. A row that must wait for another slot, or has no place, offers nothing.
+
+    Attributes:
+        confidence: float32, constrained probability of the best token (of the best value, in a finite slot); 0 where
+            nothing is offered.
+        token: int64, the best legal token; the mask where nothing is offered.
         legal_mass: float32, probability that the model gives to what is legal; where it is small, the model wants
-            something that the schema does not allow.
+            something that the schema does not allow. 0 where nothing is offered.
         forced: bool, one token alone is legal; it is committed without being chosen.
         place: int64, as given to `propose`.
-        groups: the proposals of the slot groups, for `commit`.
+        parts: the slots that can be filled, for `commit`.
     """
 
     confidence: Tensor
@@ -64,7 +79,7 @@ class Proposal:
     legal_mass: Tensor
     forced: Tensor
     place: Tensor
-    groups: tuple[GroupProposal, ...]
+    parts: tuple[SlotsToFill, ...]
 
 
 class ConstraintBatch:
@@ -174,17 +189,21 @@ class ConstraintBatch:
         row_of_place[-1] = -1
         rows = Rows(reduction, row_of_place)
         is_open = self._conditions.is_open(state.choice)
-        proposals = []
+        parts = []
         confidence = torch.zeros(self.num_places + 1, device=tokens.device)
         token, mass = torch.full_like(tokens, self.mask_token_id), torch.zeros_like(confidence)
         forced = torch.zeros_like(confidence, dtype=torch.bool)
-        for group, order in zip(self._groups, self._orders, strict=True):
-            proposal = group.propose(rows, tokens, is_open[order])
-            confidence[group.place] = proposal.confidence
-            token[group.place] = proposal.token
-            mass[group.place] = proposal.legal_mass
-            forced[group.place] = proposal.forced
-            proposals.append(proposal)
+        for group, order, finite in zip(self._groups, self._orders, self._finite, strict=True):
+            to_fill = (group.can_fill(rows, tokens) & is_open[order]).nonzero()[:, 0]
+            if not len(to_fill):
+                continue
+            slots = group.only(to_fill)
+            proposal = slots.propose(rows, tokens)
+            confidence[slots.place] = proposal.confidence
+            token[slots.place] = proposal.token
+            mass[slots.place] = proposal.legal_mass
+            forced[slots.place] = proposal.forced
+            parts.append(SlotsToFill(slots, finite[to_fill], proposal))
         known = place < self.num_places
         return Proposal(
             confidence[place].where(known, 0),
@@ -192,7 +211,7 @@ class ConstraintBatch:
             mass[place],
             forced[place] & known,
             place,
-            tuple(proposals),
+            tuple(parts),
         )
 
     def commit(
@@ -221,17 +240,16 @@ class ConstraintBatch:
         spread[proposal.place] = self._at_least_one(proposal, chosen)
         after, sure = self._with_spare(tokens), self._with_spare(confidence)
         choice, distribution = state.choice.flatten(), state.distribution.flatten(0, 1)
-        for group, proposed, finite in zip(
-            self._groups, proposal.groups, self._finite, strict=True
-        ):
-            done = group.commit(proposed, spread[group.place])
+        for part in proposal.parts:
+            group, finite, weight = part.group, part.finite, part.proposal.weight
+            done = group.commit(part.proposal, spread[group.place])
             target = torch.where(done.written & group.valid, group.place, self.num_places)
             after[target] = done.token.to(after.dtype)
             sure[target] = done.confidence
             if isinstance(group, ChoiceGroup):
                 decided = done.written.any(1)
-                choice[finite] = torch.where(decided, proposed.weight.argmax(1), choice[finite])
-                odds = proposed.weight.exp()
+                choice[finite] = torch.where(decided, weight.argmax(1), choice[finite])
+                odds = weight.exp()
                 kept = distribution[finite, : odds.shape[1]]
                 distribution[finite, : odds.shape[1]] = torch.where(decided[:, None], odds, kept)
         state.choice.copy_(self._conditions.close(choice.view_as(state.choice)))

@@ -1,12 +1,14 @@
 """Slots of like size, batched: their tables on the device, what they propose and what they commit.
 
 Shapes: S slots, L positions, Q states, C token classes, V choices. `place` is `[S, L]` int64, places in the token
-buffer; `valid` is False beyond a slot's end.
+buffer; `valid` is False beyond a slot's end. A step looks at the slots that have something to fill: `only` those of a
+group propose and commit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,6 +40,10 @@ class Rows:
     reduction: HeadReduction
     row_of_place: Tensor
 
+    def known(self, place: Tensor) -> Tensor:
+        """Whether places have a row."""
+        return self.row_of_place[place] >= 0
+
     def gather(self, place: Tensor, num_classes: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Per place and class: highest and summed log-probability, best token (`[S, L, C]`); has a row (`[S, L]`)."""
         row = self.row_of_place[place]
@@ -59,7 +65,7 @@ class GroupProposal:
         token: the best legal token.
         legal_mass: probability that the model gives to legal tokens (to legal values, for choices).
         forced: one token alone is legal.
-        open: masked, with a row of logits, in an open slot.
+        open: masked, with a row of logits.
         here: the token buffer's tokens.
         best: `[S, L, C]` log-probability of each class's best token.
         best_token: `[S, L, C]` that token.
@@ -104,46 +110,55 @@ class AutomatonGroup:
         transitions = np.zeros((len(distinct), num_states, self.num_classes), dtype=np.int64)
         accepting = np.zeros((len(distinct), num_states), dtype=bool)
         class_size = np.zeros((len(distinct), self.num_classes), dtype=np.int64)
-        any_token = np.zeros((len(distinct), 1, self.num_classes), dtype=np.int64)
-        is_pad = np.zeros((len(distinct), 1, self.num_classes), dtype=bool)
+        any_token = np.zeros((len(distinct), self.num_classes), dtype=np.int64)
+        is_pad = np.zeros((len(distinct), self.num_classes), dtype=bool)
         for i, automaton in enumerate(distinct):
             states, classes = automaton.transitions.shape
             transitions[i, :states, :classes] = automaton.transitions
             accepting[i, :states] = automaton.accepting
             class_size[i, :classes] = automaton.class_size
-            any_token[i, 0, :classes] = automaton.any_token
-            is_pad[i, 0, classes - 1] = True
-        number = {automaton: i for i, automaton in enumerate(distinct)}
-        of_slot = torch.tensor([number[automaton] for automaton in automata])
+            any_token[i, :classes] = automaton.any_token
+            is_pad[i, classes - 1] = True
+        row = {automaton: i for i, automaton in enumerate(distinct)}
+        self.place, self.valid, self.store = place, valid, store
+        self.automaton = torch.tensor([row[a] for a in automata], device=store.device)
+        self.number = torch.tensor([store.number(a) for a in distinct], device=store.device)
+        self.transitions, self.accepting, self.class_size, self.any_token, self.is_pad = (
+            torch.from_numpy(table).to(store.device)
+            for table in (transitions, accepting, class_size, any_token, is_pad)
+        )
 
-        def per_slot(tables: np.ndarray) -> Tensor:
-            return torch.from_numpy(tables)[of_slot].to(store.device)
+    def can_fill(self, rows: Rows, tokens: Tensor) -> Tensor:
+        """Which slots have a masked position with a row: `[S]` bool."""
+        masked = self.valid & (tokens[self.place] == self.mask_token_id)
+        return (masked & rows.known(self.place)).any(1)
 
-        self.place, self.valid = place, valid
-        self.transitions, self.accepting = per_slot(transitions), per_slot(accepting)
-        self.class_size, self.any_token = per_slot(class_size), per_slot(any_token)
-        self.is_pad = per_slot(is_pad)
-        self.table = torch.tensor([store.number(a) for a in automata], device=store.device)
-        self.store = store
+    def only(self, slots: Tensor) -> AutomatonGroup:
+        """The group of the slots of these numbers, `[S]` int64."""
+        part = copy(self)
+        part.place, part.valid = self.place[slots], self.valid[slots]
+        part.automaton = self.automaton[slots]
+        return part
 
-    def propose(self, rows: Rows, tokens: Tensor, is_open: Tensor) -> GroupProposal:
+    def propose(self, rows: Rows, tokens: Tensor) -> GroupProposal:
         """Exact legality and constrained confidence of every masked position."""
-        here, valid = tokens[self.place], self.valid
+        here, valid, of = tokens[self.place], self.valid, self.automaton
         masked = valid & (here == self.mask_token_id)
         best, summed, best_token, known = rows.gather(self.place, self.num_classes)
-        best_token = torch.where(best_token >= 0, best_token, self.any_token)  # logits may be NaN
+        any_token = self.any_token[of][:, None]  # for logits that are NaN
+        best_token = torch.where(best_token >= 0, best_token, any_token)
         committed = self._committed_scores(here)
         free = torch.where(known[..., None], summed, 0)
         scores = torch.where(masked[..., None], free, committed)
-        marginals = slot_marginals(scores, self.transitions, self.accepting, valid)
+        marginals = slot_marginals(scores, self.transitions[of], self.accepting[of], valid)
         legal = marginals.transfer > -torch.inf
         weight = best + marginals.transfer - marginals.log_total[:, None, None]
         top, top_class = weight.max(dim=2)
-        opened = masked & known & is_open[:, None]
-        forced = opened & ((legal * self.class_size[:, None, :]).sum(2) == 1)
+        opened = masked & known
+        forced = opened & ((legal * self.class_size[of][:, None]).sum(2) == 1)
         confidence = torch.where(forced, 1.0, top.exp().clamp(MIN_CONFIDENCE, 1))
         ends = self._is_pad_class(top_class) & ~forced
-        confidence = self._pad_late(confidence, ends, masked & known)
+        confidence = self._pad_late(confidence, ends, opened)
         return GroupProposal(
             confidence=torch.where(opened, confidence, 0),
             token=best_token.gather(2, top_class[..., None])[..., 0],
@@ -162,7 +177,7 @@ class AutomatonGroup:
         A PAD is committed only when no position before it stays masked. Where that would leave nothing of what was
         chosen in a slot, its first masked position is committed instead.
         """
-        here, valid = proposal.here, self.valid
+        here, valid, of = proposal.here, self.valid, self.automaton
         masked = valid & (here == self.mask_token_id)
         chosen = (chosen & proposal.open) | proposal.forced
         early = _any_before(masked & ~chosen)
@@ -171,10 +186,10 @@ class AutomatonGroup:
         emptied = ends.any(1, keepdim=True) & ~(chosen & ~ends).any(1, keepdim=True)
         chosen = (chosen & ~ends) | (first & emptied)
         scores = torch.where(chosen[..., None], proposal.best, 0)
-        keeps_going = (chosen & early & ~proposal.forced)[..., None] & self.is_pad
+        keeps_going = (chosen & early & ~proposal.forced)[..., None] & self.is_pad[of][:, None]
         scores = scores.masked_fill(keeps_going, -torch.inf)
         scores = torch.where(masked[..., None], scores, self._committed_scores(here))
-        path = best_path(scores, self.transitions, self.accepting, valid)[..., None]
+        path = best_path(scores, self.transitions[of], self.accepting[of], valid)[..., None]
         token = proposal.best_token.gather(2, path)[..., 0]
         confidence = proposal.weight.gather(2, path)[..., 0].exp().clamp(MIN_CONFIDENCE, 1)
         after = torch.where(chosen, token, here) == self.pad_token_id
@@ -187,12 +202,13 @@ class AutomatonGroup:
 
     def _committed_scores(self, here: Tensor) -> Tensor:
         """0 for the class of each position's token, -inf for all others: `[S, L, C]`."""
-        classes = self.store.token_class[self.table[:, None], here].long()[..., None]
+        number = self.number[self.automaton][:, None]
+        classes = self.store.token_class[number, here].long()[..., None]
         own = torch.arange(self.num_classes, device=here.device) == classes
         return torch.zeros(own.shape, device=here.device).masked_fill(~own, -torch.inf)
 
     def _is_pad_class(self, classes: Tensor) -> Tensor:
-        return self.is_pad.expand(-1, classes.shape[1], -1).gather(2, classes[..., None])[..., 0]
+        return self.is_pad[self.automaton].gather(1, classes)
 
     def _pad_late(self, confidence: Tensor, is_pad: Tensor, proposed: Tensor) -> Tensor:
         """The text can end here only once all before is said: a PAD is no surer than the least sure before it."""
@@ -227,25 +243,37 @@ class ChoiceGroup:
         self.num_allowed = torch.tensor(num_allowed, device=device)
         self.allowed = torch.arange(num_choices, device=device) < self.num_allowed[:, None]
 
-    def propose(self, rows: Rows, tokens: Tensor, is_open: Tensor) -> GroupProposal:
-        """The distribution over the values of every masked slot."""
+    def can_fill(self, rows: Rows, tokens: Tensor) -> Tensor:
+        """Which slots are masked, every masked position with a row: `[S]` bool."""
+        masked = self.valid & (tokens[self.place] == self.mask_token_id)
+        return masked.any(1) & (rows.known(self.place) | ~masked).all(1)
+
+    def only(self, slots: Tensor) -> ChoiceGroup:
+        """The group of the slots of these numbers, `[S]` int64."""
+        part = copy(self)
+        part.place, part.valid = self.place[slots], self.valid[slots]
+        part.choice_class, part.choice_token = self.choice_class[slots], self.choice_token[slots]
+        part.num_allowed, part.allowed = self.num_allowed[slots], self.allowed[slots]
+        return part
+
+    def propose(self, rows: Rows, tokens: Tensor) -> GroupProposal:
+        """The distribution over the values of every slot."""
         here = tokens[self.place]
         masked = self.valid & (here == self.mask_token_id)
-        best, _, best_token, known = rows.gather(self.place, self.num_classes)
+        best, _, best_token, _ = rows.gather(self.place, self.num_classes)
         scores = choice_scores(best, self.choice_class, masked).masked_fill(
             ~self.allowed, -torch.inf
         )
-        opened = masked & (known | ~masked).all(1, keepdim=True) & is_open[:, None]
         weight = scores.log_softmax(1)
         top, value = weight.max(1)
         token = self._tokens_of(value)
         confidence = top.exp().clamp(MIN_CONFIDENCE, 1)[:, None]
         return GroupProposal(
-            confidence=torch.where(opened, confidence, 0),
+            confidence=torch.where(masked, confidence, 0),
             token=token,
             legal_mass=scores.logsumexp(1).exp().clamp_max(1)[:, None].expand_as(token),
-            forced=opened & (self.num_allowed == 1)[:, None],
-            open=opened,
+            forced=masked & (self.num_allowed == 1)[:, None],
+            open=masked,
             here=here,
             best=best,
             best_token=best_token,

@@ -66,10 +66,10 @@ class Canvases:
         rows = self.logits[place.clamp_min(0)]
         head = torch.eye(self.vocab)
         table = self.batch.table_of_place[place.clamp_min(0)]
-        reduction = head_reduce_classes(
+        self.reduction = head_reduce_classes(
             rows, head, self.store.token_class, table, self.store.num_classes
         )
-        return self.batch.propose(reduction, place, self.tokens, self.state)
+        return self.batch.propose(self.reduction, place, self.tokens, self.state)
 
     def commit(self, proposal, *places):
         chosen = torch.isin(proposal.place, torch.tensor(places, dtype=torch.int64))

@@ -1,8 +1,12 @@
 """Several canvases in one step, rows that are missing, and batches that follow each other."""
 
+from dataclasses import fields
+
 import pytest
 import torch
+from torch.nn.functional import pad
 
+from inference.diffusion.structured.slot_groups import Rows
 from tests.unit.inference.diffusion.structured.canvases import (
     MAYBE_TEXT,
     TEXT,
@@ -51,6 +55,53 @@ def test_a_canvas_alone_and_in_a_batch_gives_the_same_record(canvases, schemas):
     assert together.value(0) == first.value(0)
     for pointer, sure in first.record().confidence.items():
         assert together.record(0).confidence[pointer] == pytest.approx(sure, rel=1e-3)
+
+
+def test_a_step_looks_at_no_slot_that_is_complete_or_waits(canvases):
+    here = canvases(UNION, TEXT)
+    proposal = here.propose()
+    assert num_slots(proposal) == 2, "the tag and the text; what the tag opens waits"
+    waiting = proposal.place == here.place("/pay/last4")
+    assert proposal.token[waiting] == here.tokenizer.mask_token_id
+    assert proposal.legal_mass[waiting] == 0
+    here.want("/pay/kind", "card", 9.0)
+    here.want("/a", " Anna", 9.0, branch=1)
+    length = len(here.tokenizer.encode(" Anna"))
+    text = (here.place("/a", offset, branch=1) for offset in range(length + 1))
+    here.commit(here.propose(), here.place("/pay/kind"), *text)
+    assert num_slots(here.propose()) == 1, "the digits that the tag has opened"
+    here.finish()
+    assert num_slots(here.propose()) == 0
+
+
+def num_slots(proposal):
+    return sum(len(part.finite) for part in proposal.parts)
+
+
+def test_some_slots_of_a_group_do_what_they_do_among_all(canvases, schemas):
+    here = canvases(schemas["quality_assurance"], schemas["text_bounds"], UNION)
+    dice = torch.Generator().manual_seed(4)
+    here.logits = torch.randn(here.logits.shape, generator=dice) * 3
+    for _ in range(3):
+        proposal = here.propose()
+        row_of_place = torch.full((len(here.tokens) + 1,), -1)
+        row_of_place[proposal.place] = torch.arange(len(proposal.place))
+        rows, tokens = Rows(here.reduction, row_of_place), pad(here.tokens, (0, 1))
+        for part in proposal.parts:
+            slots = torch.randperm(len(part.finite), generator=dice)[::2]
+            some = part.group.only(slots)
+            found = some.propose(rows, tokens)
+            assert_rows(found, part.proposal, slots)
+            chosen = torch.rand(part.proposal.open.shape, generator=dice) < 0.3
+            written = some.commit(found, chosen[slots])
+            assert_rows(written, part.group.commit(part.proposal, chosen), slots)
+        some_rows = torch.rand(len(proposal.place), generator=dice) < 0.2
+        here.commit(proposal, *proposal.place[some_rows].tolist())
+
+
+def assert_rows(found, of_all, slots):
+    for field in fields(found):
+        torch.testing.assert_close(getattr(found, field.name), getattr(of_all, field.name)[slots])
 
 
 def test_rows_without_a_place_and_places_without_a_row(canvases):
