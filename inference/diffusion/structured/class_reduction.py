@@ -1,7 +1,7 @@
 """The head's reduction by token classes where there is no GPU: `naive.head_reduce_classes`, without its dead class.
 
 The naive form scatters every logit into its class. Here a class of one token is read off, and a class of many is
-reduced over a copy of its columns, table by table, which takes less than half as long.
+reduced over a copy of its columns, table by table and few rows at a time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from torch import Tensor
 
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.structured.table_store import TableStore
+
+_ROWS_AT_A_TIME = 256
+"""Their logits stay in the cache: 4,632 rows of 3,840 take 190 ms of one core, all at once 290."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +57,20 @@ class ClassReduction:
         """
         for token_class in self._store.token_class[len(self._layouts) :]:
             self._layouts.append(_Layout.of(token_class.long()))
-        logits = hidden.float() @ weight.float().T
+        hidden, columns = hidden.float(), weight.float().T
         shape = (len(hidden), self._store.num_classes)
-        score, lse = (logits.new_full(shape, -torch.inf) for _ in range(2))
-        token = torch.full(shape, -1, dtype=torch.int32, device=logits.device)
-        for table in row_table.unique().tolist():
-            rows = (row_table == table).nonzero()[:, 0]
-            self._reduce(logits[rows], self._layouts[table], rows, (score, token, lse))
-        return HeadReduction(score, token, lse, logits.logsumexp(1))
+        score, lse = (hidden.new_full(shape, -torch.inf) for _ in range(2))
+        token = torch.full(shape, -1, dtype=torch.int32, device=hidden.device)
+        row_lse = hidden.new_empty(len(hidden))
+        for rows in row_table.argsort(stable=True).split(_ROWS_AT_A_TIME):
+            logits = hidden[rows] @ columns
+            row_lse[rows] = logits.logsumexp(1)
+            tables, counts = row_table[rows].unique_consecutive(return_counts=True)
+            sizes = counts.tolist()
+            parts = zip(tables.tolist(), rows.split(sizes), logits.split(sizes), strict=True)
+            for table, own, its_logits in parts:
+                self._reduce(its_logits, self._layouts[table], own, (score, token, lse))
+        return HeadReduction(score, token, lse, row_lse)
 
     def _reduce(
         self, logits: Tensor, layout: _Layout, rows: Tensor, out: tuple[Tensor, Tensor, Tensor]

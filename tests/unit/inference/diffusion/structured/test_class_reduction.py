@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 import torch
 
 from inference.diffusion.kernels.naive import head_reduce_classes
@@ -21,7 +22,8 @@ def table(*classes: int) -> Table:
     return Table(np.array(classes, dtype=np.int16))
 
 
-def test_it_is_the_naive_reduction_without_the_dead_class():
+@pytest.mark.parametrize("num_rows", [1, 7, 63, 600])
+def test_it_is_the_naive_reduction_without_the_dead_class(num_rows):
     generator = torch.Generator().manual_seed(1)
     store = TableStore(9, "cpu")
     reduce = ClassReduction(store)
@@ -32,8 +34,8 @@ def test_it_is_the_naive_reduction_without_the_dead_class():
         [table(1, 1, 1, 1, 1, 1, 1, 1, 2)],  # added later, when the others are laid out
     ):
         store.add(tables)
-        hidden = torch.randn(7, 5, generator=generator)
-        row_table = torch.arange(7) % len(store.token_class)
+        hidden = torch.randn(num_rows, 5, generator=generator)
+        row_table = torch.arange(num_rows) % len(store.token_class)
         found = reduce(hidden, weight, row_table)
         expected = head_reduce_classes(
             hidden, weight, store.token_class, row_table, store.num_classes
