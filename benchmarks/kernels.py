@@ -207,6 +207,8 @@ def _row(record: dict[str, Any], baseline: float | None) -> str:
         return f"{name} {record['error'][:120]}"
     ratio = f"{record['ms'] / baseline:6.3f}x" if baseline else " " * 7
     parts = [f"{record['ms']:10.4f} ms", ratio, f"±{record['spread'] * 50:3.0f} %"]
+    if record.get("ratio_in_turns"):
+        parts.append(f"{record['ratio_in_turns']:.3f} of the product in turns")
     if record["tflops"]:
         parts.append(f"{record['tflops']:6.1f} TFLOP/s")
     if record["gb_per_s"]:

@@ -31,6 +31,8 @@ class Job:
         captured: whether it can be captured in a CUDA graph; host code and syncs cannot.
         flops: of one call, for the rate.
         num_bytes: that one call must move at least, for the rate.
+        beside: another way to do about the same, timed in turns with this one. On a card whose power is limited the
+            same product takes up to 9 % longer a second later, so that close ratios need it.
     """
 
     call: Callable[[int], Any]
@@ -39,6 +41,7 @@ class Job:
     captured: bool = True
     flops: float = 0.0
     num_bytes: float = 0.0
+    beside: Callable[[int], Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +86,7 @@ def measure(variant: Variant, device: torch.device) -> dict[str, Any]:
         "extra_mib": extra_mib,
         "tflops": job.flops / milliseconds / 1e9 or None,
         "gb_per_s": job.num_bytes / milliseconds / 1e6 or None,
+        "ratio_in_turns": _ratio_in_turns(job, device),
     }
 
 
@@ -104,10 +108,7 @@ def _time_on_gpu(job: Job) -> list[float]:
     torch.cuda.synchronize()
     num_calls = max(GRAPH_CALLS, job.num_sets) if job.captured else 1
     if job.captured:
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            for i in range(num_calls):
-                job.call(i % job.num_sets)
+        graph = _captured(job.call, num_calls, job.num_sets)
         run: Callable[[int], Any] = lambda _: graph.replay()  # noqa: E731 -- the twin of `job.call`
     else:
         run = job.call
@@ -118,6 +119,29 @@ def _time_on_gpu(job: Job) -> list[float]:
         _event_ms(lambda i=i: run(i % job.num_sets)) / num_calls  # type: ignore[misc]
         for i in range(repetitions)
     ]
+
+
+def _ratio_in_turns(job: Job, device: torch.device) -> float | None:
+    """Time of the job over that of what runs beside it, the median of pairs that follow each other."""
+    if job.beside is None or device.type != "cuda":
+        return None
+    for _ in range(WARM_UP_CALLS):
+        job.beside(0)
+    graphs = [_captured(call, GRAPH_CALLS, job.num_sets) for call in (job.call, job.beside)]
+    ratios = []
+    for _ in range(MAX_REPETITIONS):
+        own_ms, other_ms = (_event_ms(graph.replay) for graph in graphs)
+        ratios.append(own_ms / other_ms)
+    return statistics.median(ratios)
+
+
+def _captured(call: Callable[[int], Any], num_calls: int, num_sets: int) -> torch.cuda.CUDAGraph:
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for i in range(num_calls):
+            call(i % num_sets)
+    return graph
 
 
 def _event_ms(run: Callable[[], Any]) -> float:
