@@ -124,18 +124,21 @@ class DiffusionEngine:
         max_batch_tokens: int = 16_384,
         max_batch_calls: int = 64,
         prompt_cache: PromptCache = "frozen",
+        is_narrow: bool | None = None,
     ) -> DiffusionEngine:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError.
 
-        On a GPU the model computes in bfloat16, on a CPU in float32, save for the products inside its blocks where the
-        CPU has tiles for bfloat16 (AMX): with AVX512-BF16 alone they are slower than in float32.
+        On a GPU the model computes in bfloat16. On a CPU it computes in float32, but inside its blocks in bfloat16 if
+        there are tiles for it (AMX) or `is_narrow` says so: with AVX512-BF16 alone that is slower.
         """
         directory = resolve_checkpoint(source)
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         dtype = torch.bfloat16 if device == "cuda" else torch.float32
         model = load_model(directory, device=device, dtype=dtype).eval()
-        is_narrow = device == "cpu" and torch.cpu._is_amx_tile_supported()
+        if is_narrow is None:
+            is_narrow = torch.cpu._is_amx_tile_supported()
+        is_narrow = is_narrow and device == "cpu"
         return cls(
             model,
             DiffusionTokenizer.load(directory, model.config),

@@ -13,7 +13,7 @@ from inference.diffusion.memory import KVCache, Run
 from inference.diffusion.model import Block, LladaModel, attend_all, rope_tables
 
 # Rows between two attentions are computed so many at a time: what lies between the products stays in the processor's
-# cache, and is small enough for the allocator to keep. All rows at once take a third longer.
+# cache, and is small enough for the allocator to keep. All rows at once, 16,000, take half as long again.
 ROWS_AT_ONCE = 2_048
 
 
