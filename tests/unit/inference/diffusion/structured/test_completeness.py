@@ -66,7 +66,8 @@ def _string(value, schema_text):
     if '"format":"uuid"' in schema_text:
         return value.lower()
     if "pattern" in schema_text:  # classes like \d mean ASCII, and counted texts whole characters
-        return value if value.isascii() and value.isprintable() else None
+        is_writable = value.isascii() and value.isprintable() and not {'"', "\\"} & set(value)
+        return value if is_writable else None
     is_writable = all(ord(c) < 0x40000 and not 0xD800 <= ord(c) < 0xF900 for c in value)
     return canonical_text(value) or None if is_writable else None
 
