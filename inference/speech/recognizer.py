@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -21,6 +23,11 @@ from inference.speech.voice_activity import (
 
 # Whisper's window is 30 s, and faster-whisper drops what lies behind it without a word in batched mode.
 MAX_CLIP_S = 28.0
+WINDOW_S = 30.0
+# What a model knows of shorter windows, in its preprocessor_config.json. Whisper's own know none.
+SHORTEST_WINDOW = "aftercall_shortest_window_s"
+SILENCE_AFTER_S = 4.0  # of a clip in a short window; after 1 s the embedded model begins to repeat itself, after 3 not
+WINDOW_STEP_S = 2.0  # from one length of windows to the next: few, so that memory is used again
 # Pauses shorter than this belong to one turn: people breathe.
 MERGE_GAP_S = 0.6
 BATCH_SIZE = 8
@@ -72,6 +79,31 @@ class _ClipResult:
         return bool(self.text) and not is_noise and not self.is_repetition
 
 
+class _Pipeline(BatchedInferencePipeline):
+    """Whose clips are filled up with silence to about the longest of their batch, where the model knows such windows.
+
+    faster-whisper fills all up to 30 s, which for turns of a few seconds is most of what the encoder reads.
+    """
+
+    def __init__(self, model: WhisperModel, shortest_window_s: float) -> None:
+        super().__init__(model)
+        self._shortest_window_s = shortest_window_s
+
+    def forward(
+        self,
+        features: np.ndarray,
+        tokenizer: Any,
+        chunks_metadata: list[dict[str, Any]],
+        options: Any,
+    ) -> Any:
+        """See BatchedInferencePipeline; `features` are `[clips, mels, frames]` of 30 s."""
+        longest = max(chunk["duration"] for chunk in chunks_metadata)
+        needed = max(longest + SILENCE_AFTER_S, self._shortest_window_s)
+        seconds = min(WINDOW_STEP_S * math.ceil(needed / WINDOW_STEP_S), WINDOW_S)
+        frames = round(seconds * self.model.frames_per_second)
+        return super().forward(features[..., :frames], tokenizer, chunks_metadata, options)
+
+
 class SpeechRecognizer:
     """A loaded Whisper model. Not safe across threads or forks: create it in the process and thread that uses it."""
 
@@ -93,7 +125,7 @@ class SpeechRecognizer:
             raise SpeechModelError(
                 f"cannot load the speech model {model!r} (AFTERCALL_ASR_MODEL): {error}"
             ) from error
-        self._pipeline = BatchedInferencePipeline(self._model)
+        self._pipeline = _Pipeline(self._model, _shortest_window_s(Path(model)))
         self._language = language
 
     def transcribe(self, audio: np.ndarray) -> list[Utterance]:
@@ -132,10 +164,12 @@ class SpeechRecognizer:
         self, samples: np.ndarray, clips: list[dict[str, float]], no_repeat: int = 0
     ) -> list[_ClipResult]:
         """One result per clip, in order. Temperature 0 alone: the fallback temperatures sample."""
+        # Clips of about one length make a batch, so that short ones do not wait for a long one's window.
+        order = sorted(range(len(clips)), key=lambda i: clips[i]["end"] - clips[i]["start"])
         segments, _ = self._pipeline.transcribe(
             samples,
             language=self._language,
-            clip_timestamps=clips,
+            clip_timestamps=[clips[i] for i in order],
             temperature=0.0,
             beam_size=5,
             batch_size=BATCH_SIZE,
@@ -143,7 +177,23 @@ class SpeechRecognizer:
         )
         # a clip's segments share `seek`, its start in frames; clips are at least half a second apart
         per_clip = itertools.groupby(segments, key=lambda segment: segment.seek)
-        return [_ClipResult.join(list(group)) for _, group in per_clip]
+        results = [_ClipResult.join(list(group)) for _, group in per_clip]
+        in_order = sorted(zip(order, results, strict=True), key=lambda pair: pair[0])
+        return [result for _, result in in_order]
+
+
+def _shortest_window_s(directory: Path) -> float:
+    """The shortest window that the model of a directory knows, in seconds. Raises SpeechModelError for nonsense."""
+    path = directory / "preprocessor_config.json"
+    if not path.is_file():
+        return WINDOW_S
+    try:
+        seconds = json.loads(path.read_text(encoding="utf-8")).get(SHORTEST_WINDOW, WINDOW_S)
+    except (ValueError, AttributeError) as error:
+        raise SpeechModelError(f"{path} is no JSON object: {error}") from error
+    if not isinstance(seconds, int | float) or not 0 < seconds <= WINDOW_S:
+        raise SpeechModelError(f"{path}: {SHORTEST_WINDOW} is {seconds!r}, not 0 to 30 seconds")
+    return float(seconds)
 
 
 def find_clips(audio: np.ndarray) -> list[list[dict[str, float]]]:

@@ -1,23 +1,31 @@
 """The recogniser on the shipped checkpoint: words where people speak, nothing where nobody does."""
 
+import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faster_whisper import BatchedInferencePipeline
 
 import inference
 import workers
 from inference.speech import SpeechRecognizer, read_recording
 from inference.speech.media import SAMPLE_RATE
-from inference.speech.recognizer import MAX_CLIP_S, SpeechModelError, find_clips
+from inference.speech.recognizer import (
+    MAX_CLIP_S,
+    SHORTEST_WINDOW,
+    SpeechModelError,
+    find_clips,
+)
 
+CHECKPOINT = Path(inference.__file__).parent / "checkpoints" / "asr"
 RECORDINGS = Path(workers.__file__).parent / "demo" / "recordings"
 
 
 @pytest.fixture(scope="module")
 def recognizer():
-    checkpoint = Path(inference.__file__).parent / "checkpoints" / "asr"
-    return SpeechRecognizer(str(checkpoint), device="cpu", num_threads=1)
+    return SpeechRecognizer(str(CHECKPOINT), device="cpu", num_threads=1)
 
 
 def noise(level: float, seconds: int = 20) -> np.ndarray:
@@ -52,3 +60,45 @@ def test_a_long_speech_is_cut_into_clips_that_fit_the_model():
 def test_a_model_that_is_not_there_is_named(tmp_path):
     with pytest.raises(SpeechModelError, match="AFTERCALL_ASR_MODEL"):
         SpeechRecognizer(str(tmp_path))
+
+
+def copy_of_checkpoint(directory: Path, shortest_window_s: object) -> str:
+    """The shipped checkpoint with another shortest window; None says nothing of windows."""
+    shutil.copytree(CHECKPOINT, directory)
+    path = directory / "preprocessor_config.json"
+    settings = json.loads(path.read_text())
+    settings.pop(SHORTEST_WINDOW)
+    if shortest_window_s is not None:
+        settings[SHORTEST_WINDOW] = shortest_window_s
+    path.write_text(json.dumps(settings))
+    return str(directory)
+
+
+def test_short_windows_say_what_long_ones_say(recognizer, tmp_path, monkeypatch):
+    frames = []
+    forward = BatchedInferencePipeline.forward
+
+    def recorded(self, features, *arguments):
+        frames.append(features.shape[-1])
+        return forward(self, features, *arguments)
+
+    monkeypatch.setattr(BatchedInferencePipeline, "forward", recorded)
+    audio = read_recording(RECORDINGS / "rental-viewing.mp3", max_seconds=600).audio
+    audio = audio[:, : 12 * SAMPLE_RATE]
+    found = recognizer.transcribe(audio)
+    short, frames[:] = list(frames), []
+    windowed = copy_of_checkpoint(tmp_path / "whole", None)
+    expected = SpeechRecognizer(windowed, device="cpu", num_threads=1).transcribe(audio)
+    assert set(frames) == {3_000}
+    assert min(short) == 1_000
+    assert sum(short) < sum(frames) / 2
+    assert [(u.channel, u.start_ms, u.text) for u in found] == [
+        (u.channel, u.start_ms, u.text) for u in expected
+    ]
+
+
+@pytest.mark.parametrize("seconds", [0, 31, "10", [10]])
+def test_a_window_that_is_none_is_refused_by_name(tmp_path, seconds):
+    directory = copy_of_checkpoint(tmp_path / "model", seconds)
+    with pytest.raises(SpeechModelError, match=SHORTEST_WINDOW):
+        SpeechRecognizer(directory, device="cpu", num_threads=1)
