@@ -43,7 +43,12 @@ def random_decoder(shape: str) -> LladaModel:
             **DECODER_SHAPES[shape],
         }
     )
-    generator = torch.Generator().manual_seed(5)
+    return random_weights(config, seed=5)
+
+
+def random_weights(config: LladaConfig, *, seed: int) -> LladaModel:
+    """A model in float32 whose activations stay at scale, and whose norms do something."""
+    generator = torch.Generator().manual_seed(seed)
     model = LladaModel(config)
     for parameter in model.parameters():
         noise = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1])

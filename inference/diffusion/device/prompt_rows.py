@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from inference.diffusion.batch import LiveCall
 from inference.diffusion.device.lists import send
@@ -30,16 +31,14 @@ class PromptRows:
     def pack(self, calls: Sequence[LiveCall]) -> PackedRows:
         """The prompts of several calls, which are the same rows in no two steps. The host does not wait."""
         lengths = [call.run.length for call in calls]
-        tokens, positions, places = send(self._device, *_rows(calls))
-        offsets, start, end = send(
+        rows = send(self._device, *_rows(calls))
+        of_calls = send(
             self._device,
             np.cumsum([0, *lengths]),
             [*(call.run.start for call in calls), 0],
             [*(call.run.end for call in calls), 0],
         )
-        none = offsets[:0]
-        seen = OpenRows(offsets, start[:-1], end[:-1], none, none, none)
-        return PackedRows(tokens, positions, places, seen, Bounds(max(lengths), max(lengths)))
+        return _packed(rows, of_calls, max(lengths))
 
     def pack_lone(self, call: LiveCall) -> PackedRows:
         """The prompt of one call, of at most MOST_LONE_ROWS tokens, where all lone ones of about its length lie.
@@ -51,12 +50,20 @@ class PromptRows:
         filled_up = np.stack([np.resize(row, bucket) for row in _rows([call])])
         filled_up[2, length:] = -1
         rows = self._lone[: 3 * bucket].view(3, bucket)
-        tokens, positions, places = rows.copy_(send(self._device, *filled_up))
-        of_call = send(self._device, [0, length], [call.run.start, 0], [call.run.end, 0])
-        offsets, start, end = self._lone_call.copy_(of_call)
-        none = offsets[:0]
-        seen = OpenRows(offsets, start[:-1], end[:-1], none, none, none)
-        return PackedRows(tokens, positions, places, seen, Bounds(bucket, bucket))
+        rows.copy_(send(self._device, *filled_up))
+        self._lone_call.copy_(
+            send(self._device, [0, length], [call.run.start, 0], [call.run.end, 0])
+        )
+        return _packed(rows, self._lone_call, bucket)
+
+
+def _packed(rows: Tensor, of_calls: Tensor, longest: int) -> PackedRows:
+    """Tokens, positions and places of rows; of each call the first of its rows, and its place in the cache."""
+    tokens, positions, places = rows
+    offsets, start, end = of_calls
+    none = offsets[:0]
+    seen = OpenRows(offsets, start[:-1], end[:-1], none, none, none)
+    return PackedRows(tokens, positions, places, seen, Bounds(longest, longest))
 
 
 def _rows(calls: Sequence[LiveCall]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

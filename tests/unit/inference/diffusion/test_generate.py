@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,6 +10,7 @@ from inference.diffusion.canvas_forward import CanvasForward
 from inference.diffusion.config import LladaConfig
 from inference.diffusion.generate import generate_text
 from inference.diffusion.model import LladaModel, attend_all
+from tests.models import random_weights
 
 MASK, PAD = 60, 59
 PROMPTS = [[3, 17, 17, 42, 5, 8, 1], [9, 4, 11]]
@@ -34,12 +33,7 @@ def random_model(*, n_layers: int = 3, prompt_isolated: bool = False) -> LladaMo
             "aftercall_prompt_isolated": prompt_isolated,
         }
     )
-    generator = torch.Generator().manual_seed(11)
-    model = LladaModel(config)
-    for parameter in model.parameters():
-        noise = torch.randn(parameter.shape, generator=generator) / math.sqrt(parameter.shape[-1])
-        parameter.data = noise if parameter.dim() == 2 else 1.0 + 0.3 * noise
-    return model.eval()
+    return random_weights(config, seed=11)
 
 
 def everything(model: LladaModel, ids: Tensor) -> Tensor:
