@@ -25,10 +25,8 @@ NARROW = HeadConfig(rows=128, columns=128, inner=64, num_warps=4, num_stages=3)
 TALL = HeadConfig(rows=256, columns=128, inner=64, num_warps=8, num_stages=4)
 CONFIGS = {
     "128x256": WIDE,
-    "128x256 persistent": replace(WIDE, persistent=True),
     "128x128": NARROW,
     "256x128": TALL,
-    "256x128 persistent": replace(TALL, persistent=True),
     "64x256": replace(WIDE, rows=64, num_warps=4),
 }
 

@@ -1,7 +1,7 @@
 """The LM head fused with its reduction: a matrix product whose epilogue keeps three numbers per row and cell.
 
-No logit is written to memory. A program computes a tile of logits in registers and reduces it (`reduce_tile`); `merge`
-does the rest. A row's result does not depend on the other rows, as every tile sums in the same order.
+No logit is written to memory. A program computes a tile of logits in registers and reduces it; `merge` does the rest. A
+row's result does not depend on the other rows, as every tile sums in the same order.
 """
 
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
@@ -17,7 +17,12 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-from inference.diffusion.kernels.head_merge import Partials, merge, reduce_tile
+from inference.diffusion.kernels.head_merge import (
+    Partials,
+    merge,
+    reduce_cells,
+    reduce_whole_tile,
+)
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.vocabulary_layout import VocabularyLayout, plain_layout
 
@@ -32,7 +37,6 @@ class HeadConfig:
         inner: of `d_model`, per step of the product.
         num_warps: per program.
         num_stages: tiles of both inputs in flight.
-        persistent: one program per multiprocessor takes tile after tile, so that loads run ahead into the next one.
     """
 
     rows: int = 128
@@ -40,46 +44,38 @@ class HeadConfig:
     inner: int = 64
     num_warps: int = 8
     num_stages: int = 4
-    persistent: bool = False
 
 
 @triton.jit
-def _reduce_tile_of_head(
+def _logits_of_tile(
     hidden,
     weight,
-    i_tile,
-    num_rows,
-    partials,
-    cells,
+    o_row,
+    o_column,
     D_MODEL: tl.constexpr,
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
-    SINGLES: tl.constexpr,
 ):
-    # Row tiles vary fastest: programs that run together share a tile of the weight, which is read from memory once.
-    num_row_tiles = tl.cdiv(num_rows, ROWS)
-    o_row = (i_tile % num_row_tiles) * ROWS
-    i_column_tile = i_tile // num_row_tiles
     logits = tl.zeros((ROWS, COLUMNS), tl.float32)
     for o_inner in tl.range(0, D_MODEL, INNER):  # float32 is for tests, and is multiplied as such
         b_hidden = hidden.load([o_row, o_inner])
-        b_weight = weight.load([i_column_tile * COLUMNS, o_inner])
+        b_weight = weight.load([o_column, o_inner])
         logits = tl.dot(b_hidden, b_weight.T, logits, input_precision="tf32x3")
-    i_row = o_row + tl.arange(0, ROWS)
-    o_column = i_column_tile * COLUMNS
-    reduce_tile(logits, i_column_tile, o_column, i_row, num_rows, partials, cells, SINGLES)
+    return logits
 
 
-@triton.jit(do_not_specialize=["num_rows"])
+@triton.jit(do_not_specialize=["num_rows", "num_mixed"])
 def head_kernel(
     hidden,
     weight,
     num_rows,
     num_column_tiles,
+    num_mixed,
     p_score,
     p_column,
     p_total,
+    p_tile_order,
     p_tile_cells,
     p_cell_start,
     p_cell_slot,
@@ -87,43 +83,32 @@ def head_kernel(
     ROWS: tl.constexpr,
     COLUMNS: tl.constexpr,
     INNER: tl.constexpr,
-    PERSISTENT: tl.constexpr,
     SINGLES: tl.constexpr,
 ):
-    """Tiles of logits to partial results; `hidden` and `weight` are tensor descriptors."""
+    """Tiles of logits to partial results; `hidden` and `weight` are tensor descriptors.
+
+    A program takes tile after tile, those that need masks first, so that loads run ahead into the next one. Row tiles
+    vary fastest: programs that run together share a tile of the weight, which is read from memory once.
+    """
     partials = (p_score, p_column, p_total)
-    cells = (p_tile_cells, p_cell_start, p_cell_slot)
-    i_tile = tl.program_id(0)
-    if PERSISTENT:
-        num_tiles = tl.cdiv(num_rows, ROWS) * num_column_tiles
-        for i_next in tl.range(i_tile, num_tiles, tl.num_programs(0), flatten=True):
-            _reduce_tile_of_head(
-                hidden,
-                weight,
-                i_next,
-                num_rows,
-                partials,
-                cells,
-                D_MODEL,
-                ROWS,
-                COLUMNS,
-                INNER,
-                SINGLES,
-            )
-    else:
-        _reduce_tile_of_head(
-            hidden,
-            weight,
-            i_tile,
-            num_rows,
-            partials,
-            cells,
-            D_MODEL,
-            ROWS,
-            COLUMNS,
-            INNER,
-            SINGLES,
-        )
+    num_row_tiles = tl.cdiv(num_rows, ROWS)
+    num_mixed_tiles = num_mixed * num_row_tiles
+    i_first, num_programs = tl.program_id(0), tl.num_programs(0)
+    for i in tl.range(i_first, num_mixed_tiles, num_programs):
+        i_tile = tl.load(p_tile_order + i // num_row_tiles)
+        o_row, o_column = (i % num_row_tiles) * ROWS, i_tile * COLUMNS
+        logits = _logits_of_tile(hidden, weight, o_row, o_column, D_MODEL, ROWS, COLUMNS, INNER)
+        i_row = o_row + tl.arange(0, ROWS)
+        cells = (p_tile_cells, p_cell_start, p_cell_slot)
+        reduce_cells(logits, i_tile, o_column, i_row, num_rows, partials, cells, SINGLES)
+    i_first += tl.cdiv(tl.maximum(num_mixed_tiles - i_first, 0), num_programs) * num_programs
+    for i in tl.range(i_first, num_column_tiles * num_row_tiles, num_programs, flatten=True):
+        i_tile = tl.load(p_tile_order + i // num_row_tiles)
+        o_row, o_column = (i % num_row_tiles) * ROWS, i_tile * COLUMNS
+        logits = _logits_of_tile(hidden, weight, o_row, o_column, D_MODEL, ROWS, COLUMNS, INNER)
+        i_row = o_row + tl.arange(0, ROWS)
+        i_slot = tl.load(p_cell_slot + tl.load(p_tile_cells + i_tile))
+        reduce_whole_tile(logits, i_slot, o_column, i_row, num_rows, partials)
 
 
 class FusedHead:
@@ -153,16 +138,18 @@ class FusedHead:
         num_rows = len(hidden)
         config = self.config or _config_for(hidden)
         partials = Partials.empty(self.cells, num_rows)
-        num_column_tiles = len(self.cells.tile_cells) - 1
+        num_column_tiles = len(self.cells.tile_order)
         num_tiles = triton.cdiv(num_rows, config.rows) * num_column_tiles
-        head_kernel[(min(num_tiles, _num_programs(hidden)) if config.persistent else num_tiles,)](
+        head_kernel[(min(num_tiles, _num_programs(hidden)),)](
             TensorDescriptor.from_tensor(hidden.contiguous(), [config.rows, config.inner]),
             TensorDescriptor.from_tensor(self.weight, [config.columns, config.inner]),
             num_rows,
             num_column_tiles,
+            self.cells.num_mixed,
             partials.score,
             partials.column,
             partials.total,
+            self.cells.tile_order,
             self.cells.tile_cells,
             self.cells.cell_start,
             self.cells.cell_slot,
@@ -170,7 +157,6 @@ class FusedHead:
             ROWS=config.rows,
             COLUMNS=config.columns,
             INNER=config.inner,
-            PERSISTENT=config.persistent,
             SINGLES=self.layout.num_groups > 1,
             num_warps=config.num_warps,
             num_stages=config.num_stages,
@@ -183,9 +169,7 @@ def _config_for(hidden: Tensor) -> HeadConfig:
     num_rows = len(hidden)
     if hidden.element_size() > 2:  # float32, in tests: what fits the shared memory
         return HeadConfig(rows=64, inner=32, num_stages=2)
-    if num_rows <= 64:
-        return HeadConfig(rows=64, num_warps=4)
-    return HeadConfig(persistent=num_rows > 512)
+    return HeadConfig(rows=64, num_warps=4) if num_rows <= 64 else HeadConfig()
 
 
 def _num_programs(x: Tensor) -> int:

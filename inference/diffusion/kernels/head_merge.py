@@ -44,25 +44,27 @@ class Partials:
 
 
 @triton.jit
-def reduce_tile(
-    logits,
-    i_tile,
-    o_column,
-    i_row,
-    num_rows,
-    partials,
-    cells,
-    SINGLES: tl.constexpr,
-):
-    """Reduce each cell of a tile. `logits` are float32 `[rows, columns]`, the first column is `o_column`.
+def reduce_whole_tile(logits, i_slot, o_column, i_row, num_rows, partials):
+    """Reduce a tile that is one cell. `logits` are float32 `[rows, columns]`, the first column is `o_column`.
 
-    `partials` and `cells` are pointers to what the classes of these names hold. `SINGLES`: many cells have one column,
-    which can be had for less.
+    `partials` are pointers to what the class of this name holds. This takes less than half the instructions of
+    `reduce_cells`, 3 % of the product's time instead of 8.
     """
-    p_score, p_column, p_total = partials
+    column = (o_column + tl.arange(0, logits.shape[1]))[None, :]
+    score = tl.max(logits, 1)
+    best = tl.min(tl.where(logits == score[:, None], column, NO_COLUMN), 1)
+    total = tl.sum(tl.exp2(logits * LOG2_E - (score * LOG2_E)[:, None]), 1)
+    _store_partials(score, best, total, i_slot, i_row, num_rows, partials)
+
+
+@triton.jit
+def reduce_cells(logits, i_tile, o_column, i_row, num_rows, partials, cells, SINGLES: tl.constexpr):
+    """Reduce each cell of a tile; `cells` are pointers to what the class of this name holds.
+
+    `SINGLES`: many cells have one column, which can be had for less.
+    """
     p_tile_cells, p_cell_start, p_cell_slot = cells
     column = (o_column + tl.arange(0, logits.shape[1]))[None, :]
-    m_row = i_row < num_rows
     last = tl.load(p_tile_cells + i_tile + 1)
     for i_cell in range(tl.load(p_tile_cells + i_tile), last):
         start = tl.load(p_cell_start + i_cell)
@@ -80,10 +82,18 @@ def reduce_tile(
             best = tl.min(tl.where(is_best, column, NO_COLUMN), 1)
             spread = tl.exp2((logits - score[:, None]) * LOG2_E)
             total = tl.sum(tl.where(inside, spread, 0.0), 1)
-        o_out = tl.load(p_cell_slot + i_cell) * num_rows + i_row
-        tl.store(p_score + o_out, score, mask=m_row)
-        tl.store(p_column + o_out, best, mask=m_row)
-        tl.store(p_total + o_out, total, mask=m_row)
+        i_slot = tl.load(p_cell_slot + i_cell)
+        _store_partials(score, best, total, i_slot, i_row, num_rows, partials)
+
+
+@triton.jit
+def _store_partials(score, best, total, i_slot, i_row, num_rows, partials):
+    p_score, p_column, p_total = partials
+    m_row = i_row < num_rows
+    o_out = i_slot * num_rows + i_row
+    tl.store(p_score + o_out, score, mask=m_row)
+    tl.store(p_column + o_out, best, mask=m_row)
+    tl.store(p_total + o_out, total, mask=m_row)
 
 
 @triton.jit(do_not_specialize=["num_rows"])

@@ -1,7 +1,7 @@
 """An order of the vocabulary in which tokens that no class table tells apart lie side by side.
 
-The head reduces its logits tile by tile. In this order a tile holds tokens of one group, or of a few, so that reducing
-each class costs hardly more than reducing the whole vocabulary, whatever the number of tables and classes.
+The head reduces its logits tile by tile. In this order most tiles hold tokens of one group, and the others of a few, so
+that reducing each class costs hardly more than reducing the whole vocabulary, whatever the number of classes.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Cells:
     merged first, each to a slot of its own behind those of the cells; entries are these and the slots of other groups.
 
     Attributes:
+        tile_order: `[num_tiles]`, the order in which to take tiles: first those of several cells or with columns beyond
+            the vocabulary, then those that are one cell as a whole, which need no masks.
+        num_mixed: how many of the former there are.
         tile_cells: `[num_tiles + 1]`, first cell of each tile, and the number of cells.
         cell_start: `[num_cells + 1]`, first column of each cell, and the number of columns.
         cell_slot: `[num_cells]`, the slot of each cell.
@@ -37,6 +40,8 @@ class Cells:
         entry_class: `[num_tables, num_entries]`, its class in each table.
     """
 
+    tile_order: Tensor
+    num_mixed: int
     tile_cells: Tensor
     cell_start: Tensor
     cell_slot: Tensor
@@ -86,6 +91,8 @@ class VocabularyLayout:
         column = np.arange(len(group))
         start = column[(column % tile == 0) | (group != np.roll(group, 1))]
         num_tiles = -(-len(group) // tile)
+        tile_cells = np.searchsorted(start, np.arange(num_tiles + 1) * tile)
+        is_mixed = (np.diff(tile_cells) > 1) | (np.arange(1, num_tiles + 1) * tile > len(group))
         cell_group = group[start]
         slot = np.empty(len(start), dtype=np.int64)
         slot[np.argsort(cell_group, kind="stable")] = np.arange(len(start))
@@ -100,7 +107,9 @@ class VocabularyLayout:
             return torch.tensor(joined, dtype=torch.int32, device=self.column_group.device)
 
         return Cells(
-            tile_cells=on_device(np.searchsorted(start, np.arange(num_tiles) * tile), [len(start)]),
+            tile_order=on_device(np.flatnonzero(is_mixed), np.flatnonzero(~is_mixed)),
+            num_mixed=int(is_mixed.sum()),
+            tile_cells=on_device(tile_cells),
             cell_start=on_device(start, [len(group)]),
             cell_slot=on_device(slot),
             wide_start=on_device((slot_end - num_slots)[wide]),

@@ -7,7 +7,7 @@ from inference.diffusion.kernels.vocabulary_layout import class_layout
 
 CONFIGS = [
     HeadConfig(rows=64, columns=128, inner=32, num_stages=2),
-    HeadConfig(rows=64, columns=256, inner=32, num_stages=2, persistent=True),
+    HeadConfig(rows=64, columns=256, inner=32, num_stages=2),
 ]
 TOLERANCE = 1e-3  # of logits up to 32, held in float32
 

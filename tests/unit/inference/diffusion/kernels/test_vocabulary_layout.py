@@ -41,6 +41,19 @@ def test_cells_hold_every_token_once_with_its_classes(tables, tile):
 
 
 @settings(deadline=None)
+@given(class_tables(), st.sampled_from([128, 256, GRAIN]))
+def test_tiles_that_need_no_masks_come_last(tables, tile):
+    layout = class_layout(*tables)
+    cells = layout.cells(tile)
+    order = cells.tile_order.tolist()
+    assert sorted(order) == list(range(len(cells.tile_cells) - 1))
+    for place, i_tile in enumerate(order):
+        columns = layout.column_group[i_tile * tile : (i_tile + 1) * tile]
+        is_whole = len(columns) == tile and len(columns.unique()) == 1
+        assert is_whole == (place >= cells.num_mixed)
+
+
+@settings(deadline=None)
 @given(class_tables(), st.sampled_from([128, GRAIN]))
 def test_every_cell_counts_in_one_entry_of_its_class(tables, tile):
     layout = class_layout(*tables)
