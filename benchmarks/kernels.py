@@ -21,11 +21,18 @@ from typing import Any
 import torch
 import triton
 
-from benchmarks.kernel_cases import attention, head, norm, prompts, rope_store
+from benchmarks.kernel_cases import (
+    attention,
+    head,
+    norm,
+    projections,
+    prompts,
+    rope_store,
+)
 from benchmarks.measure import Variant, WrongResultError, measure
 from benchmarks.supervise import supervise
 
-SECTIONS = ("head", "attention", "prompts", "rope", "norm")
+SECTIONS = ("head", "projections", "attention", "prompts", "rope", "norm")
 JOB_LIMIT_S = 45.0  # a worker's start, its first compilation and a reference, with room
 COMPILE_LIMIT_S = 60.0
 NUM_COMPILERS = 8
@@ -34,6 +41,7 @@ NUM_COMPILERS = 8
 @dataclass(frozen=True, slots=True)
 class Sizes:
     head: head.HeadSizes = field(default_factory=head.HeadSizes)
+    projections: projections.ProjectionSizes = field(default_factory=projections.ProjectionSizes)
     attention: attention.AttentionSizes = field(default_factory=attention.AttentionSizes)
     prompts: prompts.PromptSizes = field(default_factory=prompts.PromptSizes)
     rope: rope_store.RopeSizes = field(default_factory=rope_store.RopeSizes)
@@ -44,6 +52,7 @@ FULL = Sizes()
 # float32, as the interpreter multiplies bfloat16 matrices wrongly
 TINY = Sizes(
     head.HeadSizes(num_rows=(3,), vocab=700, d_model=64, dtype=torch.float32),
+    projections.ProjectionSizes(num_rows=(5,), d_model=64, mlp=96, dtype=torch.float32),
     attention.AttentionSizes(
         num_calls=(1, 2),
         heads=((2, 2), (4, 2)),
@@ -90,6 +99,8 @@ def _all_variants(
     sizes = TINY if is_rehearsal else FULL
     if "head" in sections:
         yield from head.variants(head.HeadBench(sizes.head, device))
+    if "projections" in sections:
+        yield from projections.variants(sizes.projections, device)
     if "rope" in sections:
         yield from rope_store.variants(sizes.rope, device)
     if "norm" in sections:

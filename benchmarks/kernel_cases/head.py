@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.measure import Job, Variant
 from inference.diffusion.kernels import naive
 from inference.diffusion.kernels.head import FusedHead, HeadConfig
-from inference.diffusion.kernels.linear import linear
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.vocabulary_layout import class_layout
 
@@ -125,12 +124,6 @@ def _variants_of(bench: HeadBench, num_rows: int) -> Iterator[Variant]:
         hidden, weight = bench.hidden(num_rows), bench.weight
         return bench.job(num_rows, lambda _: torch.mm(hidden, weight.T), None)
 
-    def own_product() -> Job:
-        """What of the fused kernel's time is the product, and not the reduction."""
-        hidden, weight = bench.hidden(num_rows), bench.weight
-        job = bench.job(num_rows, lambda _: linear(hidden, weight), None)
-        return replace(job, beside=lambda _: torch.mm(hidden, weight.T))
-
     def published() -> Job:
         hidden, weight = bench.hidden(num_rows), bench.weight
         return bench.job(num_rows, lambda _: _float64_confidence(hidden, weight), None)
@@ -145,7 +138,6 @@ def _variants_of(bench: HeadBench, num_rows: int) -> Iterator[Variant]:
     for name, config in CONFIGS.items():
         yield _fused(bench, num_rows, f"fused {name}", config)
     yield _fused(bench, num_rows, "fused, as the engine takes it", None)
-    yield variant("own product, logits written", own_product)
     yield variant("fused, by class", partial(_by_class, bench, num_rows))
     yield variant("torch.compile, float32", compiled)
     yield variant("eager, float64 (published)", published)

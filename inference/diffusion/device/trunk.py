@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
-from inference.diffusion.kernels.gate import gate
-from inference.diffusion.kernels.linear import linear
+from inference.diffusion.kernels.gate import project_and_gate
+from inference.diffusion.kernels.linear import gated_linear, linear
 from inference.diffusion.kernels.naive import OpenRows
 from inference.diffusion.kernels.norm import rms_norm
 from inference.diffusion.kernels.rope_store import rotate_and_store
@@ -81,6 +81,7 @@ class PackedTrunk:
         self._may_split = not deterministic  # splits are summed in another order
         self._linear: Project = linear if deterministic else F.linear
         self._add_linear: AddProjection = _add_linear if deterministic else _add_library_linear
+        self._gated_linear: Project = gated_linear if deterministic else project_and_gate
         head_dim = model.config.head_dim
         positions = torch.arange(model.config.max_sequence_length, device=model.head_weight.device)
         cos, sin = rope_tables(positions, head_dim, model.config.rope_theta)
@@ -156,7 +157,7 @@ class PackedTrunk:
 
     def _merge(self, x: Tensor, attended: Tensor, block: Block, gated: Tensor) -> Tensor:
         x = self._add_linear(x, attended, block.attn_out.weight)
-        hidden = gate(self._linear(self._norm(x, block.ff_norm.weight), gated))
+        hidden = self._gated_linear(self._norm(x, block.ff_norm.weight), gated)
         return self._add_linear(x, hidden, block.ff_out.weight)
 
     def _heads(self, projected: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -1,12 +1,14 @@
-"""A projection whose rows do not depend on each other: the same bits for a row in every batch.
+"""Projections whose rows do not depend on each other: the same bits for a row in every batch.
 
 Libraries choose another kernel, and so another order of summation, for another number of rows. Here every tile sums its
-products in the same order, whatever the number of rows.
+products in the same order, whatever its size and the number of rows.
 """
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
 # mypy: allow-untyped-defs
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 import triton
@@ -14,8 +16,44 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
-ROWS, COLUMNS, INNER = 128, 128, 64
-GROUP = 8  # row tiles that run beside each other, so that they share tiles of the weight in the L2 cache
+INNER = 64
+GROUP = 16  # row tiles that run beside each other, so that they share tiles of the weight in the L2 cache
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """Of the output of a projection.
+
+    Attributes:
+        rows: of the tile.
+        columns: likewise; of both halves of a gated projection.
+        num_warps: per program.
+        cost: time that a multiprocessor takes for it, relative to the others of a list.
+    """
+
+    rows: int
+    columns: int
+    num_warps: int
+    cost: float
+
+
+# Costs as measured on an H200 with LLaDA-8B's projections of 96 to 8,192 rows.
+TILES = (
+    Tile(128, 256, 8, 2.0),
+    Tile(128, 128, 8, 1.03),
+    Tile(64, 128, 4, 0.65),
+    Tile(64, 64, 4, 0.5),
+)
+GATED_TILES = (Tile(128, 128, 8, 2.0), Tile(128, 64, 8, 1.06), Tile(64, 64, 4, 0.65))
+
+
+@triton.jit
+def _place_of(i_tile, num_row_tiles, NUM_COLUMN_TILES: tl.constexpr, GROUP: tl.constexpr):
+    """Row tile and column tile: column by column within a group of row tiles."""
+    i_group = i_tile // (GROUP * NUM_COLUMN_TILES)
+    group_rows = tl.minimum(num_row_tiles - i_group * GROUP, GROUP)
+    i_in_group = i_tile % (GROUP * NUM_COLUMN_TILES)
+    return i_group * GROUP + i_in_group % group_rows, i_in_group // group_rows
 
 
 @triton.jit(do_not_specialize=["num_rows"])
@@ -33,26 +71,63 @@ def linear_kernel(
     INNER: tl.constexpr,
     GROUP: tl.constexpr,
 ):
-    """See `naive.linear`: one program per tile; `x` and `weight` are tensor descriptors."""
+    """See `naive.linear`; `x` and `weight` are tensor descriptors. A program takes tile after tile."""
     num_row_tiles = tl.cdiv(num_rows, ROWS)
     num_column_tiles: tl.constexpr = (NUM_COLUMNS + COLUMNS - 1) // COLUMNS
-    i_group = tl.program_id(0) // (GROUP * num_column_tiles)
-    group_rows = tl.minimum(num_row_tiles - i_group * GROUP, GROUP)
-    i_tile = tl.program_id(0) % (GROUP * num_column_tiles)
-    o_row = (i_group * GROUP + i_tile % group_rows) * ROWS
-    o_column = (i_tile // group_rows) * COLUMNS
-    out = tl.zeros((ROWS, COLUMNS), tl.float32)
-    for o_inner in tl.range(0, NUM_INNER, INNER):  # float32 is for tests, and is multiplied as such
-        b_x = x.load([o_row, o_inner])
-        b_weight = weight.load([o_column, o_inner])
-        out = tl.dot(b_x, b_weight.T, out, input_precision="tf32x3")
-    i_row = o_row + tl.arange(0, ROWS)
-    i_column = o_column + tl.arange(0, COLUMNS)
-    o_out = i_row[:, None].to(tl.int64) * NUM_COLUMNS + i_column[None, :]
-    m_out = (i_row < num_rows)[:, None] & (i_column < NUM_COLUMNS)[None, :]
-    if HAS_BIAS:
-        out += tl.load(p_bias_rows + o_out, mask=m_out, other=0.0).to(tl.float32)
-    tl.store(p_out + o_out, out, mask=m_out)
+    num_tiles = num_row_tiles * num_column_tiles
+    for i_tile in tl.range(tl.program_id(0), num_tiles, tl.num_programs(0), flatten=True):
+        i_row_tile, i_column_tile = _place_of(i_tile, num_row_tiles, num_column_tiles, GROUP)
+        o_row, o_column = i_row_tile * ROWS, i_column_tile * COLUMNS
+        out = tl.zeros((ROWS, COLUMNS), tl.float32)
+        for o_inner in tl.range(
+            0, NUM_INNER, INNER
+        ):  # float32 is for tests, and is multiplied as such
+            b_x = x.load([o_row, o_inner])
+            b_weight = weight.load([o_column, o_inner])
+            out = tl.dot(b_x, b_weight.T, out, input_precision="tf32x3")
+        i_row = o_row + tl.arange(0, ROWS)
+        i_column = o_column + tl.arange(0, COLUMNS)
+        o_out = i_row[:, None].to(tl.int64) * NUM_COLUMNS + i_column[None, :]
+        m_out = (i_row < num_rows)[:, None] & (i_column < NUM_COLUMNS)[None, :]
+        if HAS_BIAS:
+            out += tl.load(p_bias_rows + o_out, mask=m_out, other=0.0).to(tl.float32)
+        tl.store(p_out + o_out, out, mask=m_out)
+
+
+@triton.jit(do_not_specialize=["num_rows"])
+def gated_linear_kernel(
+    x,
+    weight,
+    p_out,
+    num_rows,
+    WIDTH: tl.constexpr,
+    NUM_INNER: tl.constexpr,
+    ROWS: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    INNER: tl.constexpr,
+    GROUP: tl.constexpr,
+):
+    """See `naive.gated_linear`; `x` and `weight`, seen as `[2, WIDTH, NUM_INNER]`, are tensor descriptors.
+
+    A tile of the weight holds the same columns of both halves, so that they are one product and meet in registers.
+    """
+    num_row_tiles = tl.cdiv(num_rows, ROWS)
+    num_column_tiles: tl.constexpr = (WIDTH + COLUMNS - 1) // COLUMNS
+    num_tiles = num_row_tiles * num_column_tiles
+    for i_tile in tl.range(tl.program_id(0), num_tiles, tl.num_programs(0), flatten=True):
+        i_row_tile, i_column_tile = _place_of(i_tile, num_row_tiles, num_column_tiles, GROUP)
+        o_row, o_column = i_row_tile * ROWS, i_column_tile * COLUMNS
+        both = tl.zeros((ROWS, 2 * COLUMNS), tl.float32)
+        for o_inner in tl.range(0, NUM_INNER, INNER):
+            b_x = x.load([o_row, o_inner])
+            b_weight = tl.reshape(weight.load([0, o_column, o_inner]), (2 * COLUMNS, INNER))
+            both = tl.dot(b_x, b_weight.T, both, input_precision="tf32x3")
+        gate, up = tl.split(tl.permute(tl.reshape(both, (ROWS, 2, COLUMNS)), (0, 2, 1)))
+        i_row = o_row + tl.arange(0, ROWS)
+        i_column = o_column + tl.arange(0, COLUMNS)
+        o_out = i_row[:, None].to(tl.int64) * WIDTH + i_column[None, :]
+        m_out = (i_row < num_rows)[:, None] & (i_column < WIDTH)[None, :]
+        tl.store(p_out + o_out, gate * tl.sigmoid(gate) * up, mask=m_out)
 
 
 def linear(x: Tensor, weight: Tensor, bias_rows: Tensor | None = None) -> Tensor:
@@ -61,21 +136,68 @@ def linear(x: Tensor, weight: Tensor, bias_rows: Tensor | None = None) -> Tensor
     assert x.is_contiguous()
     assert weight.is_contiguous()
     out = torch.empty(num_rows, num_columns, dtype=x.dtype, device=x.device)
-    grid = (triton.cdiv(num_rows, ROWS) * triton.cdiv(num_columns, COLUMNS),)
+    tile, grid = _choose(TILES, x, num_columns)
     linear_kernel[grid](
-        TensorDescriptor.from_tensor(x, [ROWS, INNER]),
-        TensorDescriptor.from_tensor(weight, [COLUMNS, INNER]),
+        TensorDescriptor.from_tensor(x, [tile.rows, INNER]),
+        TensorDescriptor.from_tensor(weight, [tile.columns, INNER]),
         out if bias_rows is None else bias_rows,
         out,
         num_rows,
         NUM_COLUMNS=num_columns,
         NUM_INNER=x.shape[1],
         HAS_BIAS=bias_rows is not None,
-        ROWS=ROWS,
-        COLUMNS=COLUMNS,
+        ROWS=tile.rows,
+        COLUMNS=tile.columns,
         INNER=INNER,
         GROUP=GROUP,
-        num_warps=4,
-        num_stages=4 if x.element_size() == 2 else 2,  # what fits the shared memory
+        num_warps=tile.num_warps,
+        num_stages=_num_stages(x),
     )
     return out
+
+
+def gated_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """SiLU of `x @ first.T` times `x @ second.T`, the halves of `weight`, as `naive.gated_linear` does."""
+    num_rows, width = len(x), len(weight) // 2
+    assert x.is_contiguous()
+    assert weight.is_contiguous()
+    out = torch.empty(num_rows, width, dtype=x.dtype, device=x.device)
+    tile, grid = _choose(GATED_TILES, x, width)
+    gated_linear_kernel[grid](
+        TensorDescriptor.from_tensor(x, [tile.rows, INNER]),
+        TensorDescriptor.from_tensor(weight.view(2, width, -1), [2, tile.columns, INNER]),
+        out,
+        num_rows,
+        WIDTH=width,
+        NUM_INNER=x.shape[1],
+        ROWS=tile.rows,
+        COLUMNS=tile.columns,
+        INNER=INNER,
+        GROUP=GROUP,
+        num_warps=tile.num_warps,
+        num_stages=_num_stages(x),
+    )
+    return out
+
+
+def _choose(tiles: tuple[Tile, ...], x: Tensor, num_columns: int) -> tuple[Tile, tuple[int]]:
+    """The tile with which the busiest program is done first, and the grid for it."""
+    if x.element_size() > 2:  # float32, in tests: what fits the shared memory
+        tiles = tiles[-1:]
+
+    def num_tiles(tile: Tile) -> int:
+        return triton.cdiv(len(x), tile.rows) * triton.cdiv(num_columns, tile.columns)
+
+    num_programs = _num_programs(x)
+    best = min(tiles, key=lambda tile: triton.cdiv(num_tiles(tile), num_programs) * tile.cost)
+    return best, (min(num_tiles(best), num_programs),)
+
+
+def _num_stages(x: Tensor) -> int:
+    return 4 if x.element_size() == 2 else 2
+
+
+def _num_programs(x: Tensor) -> int:
+    if not x.is_cuda:
+        return 3  # under Triton's interpreter: enough for a program to take several tiles
+    return torch.cuda.get_device_properties(x.device).multi_processor_count

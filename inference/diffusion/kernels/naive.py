@@ -303,6 +303,11 @@ def gate(hidden: Tensor) -> Tensor:
     return (first * torch.sigmoid(first) * second).to(hidden.dtype)
 
 
+def gated_linear(x: Tensor, weight: Tensor) -> Tensor:
+    """`x [num_rows, in_features]` projected by `weight [2 * width, in_features]` and gated, summed in float32."""
+    return gate(x.float() @ weight.float().T).to(x.dtype)
+
+
 def linear(x: Tensor, weight: Tensor, bias_rows: Tensor | None = None) -> Tensor:
     """`x @ weight.T`, plus `bias_rows` if given, summed in float32.
 

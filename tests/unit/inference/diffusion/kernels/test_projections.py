@@ -1,11 +1,13 @@
 """What lies around the products: normalisation, gated activation, and the projection whose rows are independent."""
 
+import sys
+
 import pytest
 import torch
 
 from inference.diffusion.kernels import naive
-from inference.diffusion.kernels.gate import gate
-from inference.diffusion.kernels.linear import linear
+from inference.diffusion.kernels.gate import MANY_ROWS, gate, project_and_gate
+from inference.diffusion.kernels.linear import gated_linear, linear
 from inference.diffusion.kernels.norm import rms_norm
 
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
@@ -46,9 +48,41 @@ def test_projects(num_rows, num_inner, num_columns, adds, dtype, device):
     )
 
 
-def test_a_row_has_the_same_bits_alone_and_among_others(dtype, device, assert_same_bits):
-    x = randn(300, 72, seed=1, dtype=dtype, device=device)
-    weight = randn(200, 72, seed=2, dtype=dtype, device=device)
-    among = linear(x, weight)
-    for row in (0, 131, 299):
-        assert_same_bits(linear(x[row : row + 1], weight), among[row : row + 1])
+@pytest.mark.parametrize(
+    ("num_rows", "num_inner", "width"), [(1, 64, 64), (63, 72, 200), (1300, 40, 129)]
+)
+def test_projects_and_gates(num_rows, num_inner, width, dtype, device):
+    x = randn(num_rows, num_inner, seed=1, dtype=dtype, device=device)
+    weight = randn(2 * width, num_inner, seed=2, dtype=dtype, device=device) * num_inner**-0.5
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(
+        gated_linear(x, weight), naive.gated_linear(x, weight), rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize("num_rows", [MANY_ROWS - 1, MANY_ROWS])
+def test_projects_and_gates_either_way(num_rows, dtype, device):
+    x = randn(num_rows, 40, seed=1, dtype=dtype, device=device)
+    weight = randn(32, 40, seed=2, dtype=dtype, device=device) * 40**-0.5
+    tolerance = TOLERANCE[dtype]
+    torch.testing.assert_close(
+        project_and_gate(x, weight), naive.gated_linear(x, weight), rtol=tolerance, atol=tolerance
+    )
+
+
+@pytest.mark.parametrize(("project", "tiles"), [(linear, "TILES"), (gated_linear, "GATED_TILES")])
+def test_a_row_has_the_same_bits_alone_and_among_others(
+    project, tiles, dtype, device, assert_same_bits, monkeypatch
+):
+    """Whatever tiles there are for many rows and for few."""
+    module = sys.modules[linear.__module__]
+    x = randn(300, 136, seed=1, dtype=dtype, device=device)
+    weight = randn(400, 136, seed=2, dtype=dtype, device=device)
+    found = []
+    for tile in getattr(module, tiles):
+        monkeypatch.setattr(module, tiles, (tile,))
+        found.append(project(x, weight))
+        for row in (0, 131, 299):
+            assert_same_bits(project(x[row : row + 1], weight), found[0][row : row + 1])
+    for other in found[1:]:
+        assert_same_bits(other, found[0])
