@@ -18,6 +18,7 @@ import torch
 
 from inference.diffusion.batch import Branch, LiveCall, WaitingCall
 from inference.diffusion.checkpoint import load_model, resolve_checkpoint, tensor_files
+from inference.diffusion.device.support import runs_kernels
 from inference.diffusion.memory import RowAllocator, Run
 from inference.diffusion.model import LladaModel
 from inference.diffusion.plain_runner import PlainRunner
@@ -54,7 +55,7 @@ class DiffusionEngine:
         max_batch_calls: int = 64,
         prompt_cache: PromptCache = "frozen",
         refresh_every: int = 8,
-        deterministic: bool = False,
+        deterministic: bool = True,
         use_kernels: bool | None = None,
         is_narrow: bool = False,
         weights_digest: str = "",
@@ -72,9 +73,10 @@ class DiffusionEngine:
                 approximation for others. "refresh": every record has a prompt of its own, encoded anew with its canvas
                 in view every `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
             refresh_every: steps.
-            deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
-                tells. Only the kernels need it: plain PyTorch computes call by call.
-            use_kernels: run the Triton kernels; if not given, on a GPU only.
+            deterministic: the same bits for a call whatever it is batched with. That costs nothing in large batches; a
+                lone call is faster without, see `docs/benchmarks.md`. Only the kernels need it: plain PyTorch computes
+                call by call.
+            use_kernels: run the Triton kernels; if not given, on a GPU that has the memory for their tiles.
             is_narrow: without kernels, multiply in bfloat16, see `PlainTrunk`.
             weights_digest: identifies the weights in `fingerprint`.
         """
@@ -87,7 +89,7 @@ class DiffusionEngine:
         every = {"frozen": None, "refresh": refresh_every, "off": 1}[prompt_cache]
         self._runner: Runner
         # Imported where it is used: there is no Triton outside Linux, and reading kernels takes a second.
-        if model.head_weight.is_cuda if use_kernels is None else use_kernels:
+        if runs_kernels(model.head_weight.device) if use_kernels is None else use_kernels:
             from inference.diffusion.device.runner import DeviceRunner
 
             self._runner = DeviceRunner(

@@ -48,7 +48,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield from _servers(settings)
     yield _speech_model(settings.asr_model)
     yield _analysis_model(settings.dllm_model)
-    yield _device()
+    yield examine_device()
     yield _disk(settings.data_dir)
     yield _speech_synthesis()
 
@@ -189,16 +189,21 @@ def _origin(directory: Path) -> str:
     return f"embedded ({directory.name})" if directory.parent == CHECKPOINTS else str(directory)
 
 
-def _device() -> Finding:
+def examine_device() -> Finding:
+    """Which GPUs there are, and whether the kernels run there."""
     import torch
+
+    from inference.diffusion.device.support import runs_kernels
 
     if not torch.cuda.is_available():
         detail = f"no CUDA device; {count(torch.get_num_threads(), 'CPU thread')}"
         return Finding("device", "optional", detail, "a GPU is needed for large checkpoints only")
-    names = ", ".join(
-        torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
-    )
-    return Finding("device", "ok", names)
+    devices = [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+    names = ", ".join(map(torch.cuda.get_device_name, devices))
+    if all(map(runs_kernels, devices)):
+        return Finding("device", "ok", names)
+    detail = f"{names}: the decoding kernels do not fit, the analysis runs in plain PyTorch"
+    return Finding("device", "optional", detail, "an H100, H200 or B200 runs them")
 
 
 def _disk(data_dir: Path) -> Finding:

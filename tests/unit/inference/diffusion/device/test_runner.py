@@ -104,14 +104,16 @@ def tokenizer():
 
 
 @pytest.mark.parametrize(
-    ("n_kv_heads", "tied", "rule"), [(4, False, Threshold(0.02)), (2, True, Quota(3))]
+    ("n_kv_heads", "tied", "rule", "deterministic"),
+    [(4, False, Threshold(0.02), True), (2, True, Quota(3), False)],
 )
-def test_fills_in_the_records_that_the_plain_runner_fills_in(tokenizer, n_kv_heads, tied, rule):
+def test_fills_in_the_records_that_the_plain_runner_fills_in(
+    tokenizer, n_kv_heads, tied, rule, deterministic
+):
     model = random_model(tokenizer, n_kv_heads=n_kv_heads, tied=tied)
     plain = decode(model, tokenizer, rule=rule, requests=REQUESTS, use_kernels=False)
-    found = decode(
-        model, tokenizer, rule=rule, requests=REQUESTS, use_kernels=True, max_batch_calls=1
-    )
+    options = {"use_kernels": True, "deterministic": deterministic, "max_batch_calls": 1}
+    found = decode(model, tokenizer, rule=rule, requests=REQUESTS, **options)
     assert set(found) == set(plain)
     for key, expected in plain.items():
         assert_alike(found[key], expected)
@@ -140,6 +142,7 @@ def test_prompts_are_encoded_anew_as_the_plain_runner_does(tokenizer):
 def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Quota(6), "max_batch_tokens": 512, "use_kernels": True}
+    options["deterministic"] = False  # takes less time in the interpreter
     engine = DiffusionEngine(model, tokenizer, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -157,6 +160,7 @@ def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
 def test_a_call_that_commits_evenly_takes_no_step_too_many(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Quota(num_steps=3), "max_batch_tokens": 512, "use_kernels": True}
+    options["deterministic"] = False
     engine = DiffusionEngine(model, tokenizer, **options)
     engine.add(REQUESTS[1])
     num_steps = 0
