@@ -32,7 +32,7 @@ from inference.diffusion.engine import DiffusionEngine
 from inference.diffusion.model import LladaModel
 from inference.diffusion.rules import Quota
 
-SECTIONS = ("autoregressive", "engine", "profile", "deterministic", "agreement", "published")
+SECTIONS = ("autoregressive", "engine", "profile", "alone", "agreement", "published")
 RESERVE_GIB = 7.0  # beside weights and cache: activations of a prefill, graphs, libraries
 CALLS_PER_PLACE = {1: 8, 8: 48}  # of the list, for few live calls; all of it for more
 PROFILED_STEPS = 24
@@ -51,6 +51,7 @@ class Benchmark:
         self._begun = time.perf_counter()
         self._report: dict[str, Any] = {
             "device": "CPU" if options.rehearse else torch.cuda.get_device_name(),
+            "deterministic": options.deterministic,
             "torch": torch.__version__,
             "prompt_tokens": [len(prompt) for prompt in self._workload.prompts.values()],
             "canvas_tokens": self._sizes.output,
@@ -67,7 +68,7 @@ class Benchmark:
         sections: dict[str, Callable[[], None]] = {
             "autoregressive": self._autoregressive,
             "engine": self._engines,
-            "deterministic": self._deterministic,
+            "alone": self._alone,
             "agreement": self._agreement,
             "published": self._published,
         }
@@ -119,8 +120,8 @@ class Benchmark:
         self._note("profile", {"steps": steps, **profile_steps(loop, PROFILED_STEPS)})
         engine.clear()
 
-    def _deterministic(self) -> None:
-        """Same call, same record; what happens without, and what that gains."""
+    def _alone(self) -> None:
+        """Same call, same record; and what happens without `deterministic`."""
         steps, most = self._options.steps[0], max(self._options.live)
         calls = self._workload.calls[:most]
         chosen = [0, len(calls) // 2, len(calls) - 1]
@@ -130,9 +131,6 @@ class Benchmark:
             found = alone_and_together(engine, calls, chosen)
             found["right"] = not (deterministic and found["num_results_differing"])
             self._note("alone_and_together", {"deterministic": deterministic, **found})
-            if not deterministic:
-                for num_live in sorted({most, min(self._options.live)}, reverse=True):
-                    self._serve("engine_not_deterministic", engine, steps, num_live)
             del engine
             free_memory()
             if self._is_late():
@@ -158,7 +156,7 @@ class Benchmark:
         return self._models[0]
 
     def _engine(
-        self, steps: int, *, max_live: int | None = None, deterministic: bool = True
+        self, steps: int, *, max_live: int | None = None, deterministic: bool | None = None
     ) -> DiffusionEngine:
         model = self._model()
         max_live = max_live or max(self._options.live)
@@ -173,7 +171,7 @@ class Benchmark:
             rule=Quota(num_steps=steps),
             max_batch_tokens=rows,
             max_batch_calls=max_live,
-            deterministic=deterministic,
+            deterministic=self._options.deterministic if deterministic is None else deterministic,
         )
 
     def _warm_up(self, engine: DiffusionEngine) -> None:
@@ -286,6 +284,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--prompt", type=int, help="length of every prompt; ragged if not given")
     parser.add_argument("--steps", type=_numbers, default=[15, 9], help="steps per record")
+    parser.add_argument("--deterministic", action="store_true", help="the engine with this option")
     parser.add_argument("--budget-s", type=float, default=540.0, help="begin nothing after so long")
     parser.add_argument("--reserve-gib", type=float, default=RESERVE_GIB)
     parser.add_argument("--rehearse", action="store_true", help="tiny shapes on the CPU")

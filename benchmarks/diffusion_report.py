@@ -105,7 +105,6 @@ def _agreement(report: dict[str, Any]) -> list[Column]:
 
 TABLES: tuple[tuple[str, str, Callable[[dict[str, Any]], list[Column]]], ...] = (
     ("The engine", "engine", _engine),
-    ("The engine with `deterministic=False`", "engine_not_deterministic", _engine),
     ("An autoregressive decoder of the same size", "autoregressive", _autoregressive),
     ("The published decoding, one call at a time", "published", _published),
     ("Where a step's time goes, ms of the GPU", "profile", _profile),

@@ -46,6 +46,7 @@ def analyzer(database: Database, settings: Settings) -> Analyzer:
             threshold=settings.commit_threshold,
             max_batch_tokens=settings.max_batch_tokens,
             prompt_cache=settings.prompt_cache,
+            deterministic=settings.deterministic,
         )
     except (CheckpointError, ConfigError, TokenizerError) as error:
         raise ModelUnavailableError(

@@ -76,6 +76,10 @@ class Settings(BaseSettings):
         default="frozen",
         description="Whether the prompt is encoded once, every 8 steps, or in every step.",
     )
+    deterministic: bool = Field(
+        default=False,
+        description="On a GPU: the same record whatever a call is batched with, for 5 % of the speed.",
+    )
     max_batch_calls: Annotated[int, Field(ge=1)] = Field(
         default=16, description="Calls that an analysis worker claims at a time."
     )

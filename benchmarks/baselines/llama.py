@@ -151,8 +151,8 @@ class LlamaModel:
             )
             attended = self._attention(q, *cache, packed)
             x.addmm_(attended.flatten(1), layer.attention_out.T)
-            gated = _project_and_gate(self._norm(x, layer.mlp_norm), layer.gate_up)
-            x.addmm_(gated, layer.mlp_out.T)
+            gate_up = F.linear(self._norm(x, layer.mlp_norm), layer.gate_up)
+            x.addmm_(_gated(gate_up), layer.mlp_out.T)
         return self._norm(x, self._weights.final_norm)
 
     def next_tokens(self, hidden: Tensor) -> Tensor:
@@ -259,6 +259,6 @@ def plain_logits(shape: Shape, weights: Weights, token_ids: Sequence[int]) -> Te
     return norm(x, weights.final_norm) @ weights.head.T
 
 
-def _project_and_gate(x: Tensor, weight: Tensor) -> Tensor:
-    """The first half of a feed-forward layer, as the engine does it where there is a GPU."""
-    return gate.project_and_gate(x, weight) if x.is_cuda else naive.gated_linear(x, weight)
+def _gated(gate_up: Tensor) -> Tensor:
+    """The feed-forward layers' activation, by the kernel where there is a GPU."""
+    return gate.gate(gate_up) if gate_up.is_cuda else naive.gate(gate_up)

@@ -55,7 +55,7 @@ class DiffusionEngine:
         max_batch_calls: int = 64,
         prompt_cache: PromptCache = "frozen",
         refresh_every: int = 8,
-        deterministic: bool = True,
+        deterministic: bool = False,
         use_kernels: bool | None = None,
         is_narrow: bool = False,
         weights_digest: str = "",
@@ -73,9 +73,8 @@ class DiffusionEngine:
                 approximation for others. "refresh": every record has a prompt of its own, encoded anew with its canvas
                 in view every `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
             refresh_every: steps.
-            deterministic: the same bits for a call whatever it is batched with. That costs nothing in large batches; a
-                lone call is faster without, see `docs/benchmarks.md`. Only the kernels need it: plain PyTorch computes
-                call by call.
+            deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
+                tells. Only the kernels need it: plain PyTorch computes call by call.
             use_kernels: run the Triton kernels; if not given, on a GPU that has the memory for their tiles.
             is_narrow: without kernels, multiply in bfloat16, see `PlainTrunk`.
             weights_digest: identifies the weights in `fingerprint`.
@@ -126,6 +125,7 @@ class DiffusionEngine:
         max_batch_tokens: int = 16_384,
         max_batch_calls: int = 64,
         prompt_cache: PromptCache = "frozen",
+        deterministic: bool = False,
         is_narrow: bool | None = None,
     ) -> DiffusionEngine:
         """Load a checkpoint directory or hub id. Raises CheckpointError, ConfigError or TokenizerError.
@@ -148,6 +148,7 @@ class DiffusionEngine:
             max_batch_tokens=max_batch_tokens,
             max_batch_calls=max_batch_calls,
             prompt_cache=prompt_cache,
+            deterministic=deterministic,
             is_narrow=is_narrow,
             weights_digest=_weights_digest(directory) + (" bfloat16" if is_narrow else ""),
         )

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from inference.diffusion.kernels.attention import AttentionConfig, ragged_attention
-from inference.diffusion.kernels.gate import project_and_gate
+from inference.diffusion.kernels.gate import gate
 from inference.diffusion.kernels.linear import gated_linear, linear
 from inference.diffusion.kernels.naive import OpenRows
 from inference.diffusion.kernels.norm import rms_norm
@@ -81,7 +81,7 @@ class PackedTrunk:
         self._may_split = not deterministic  # splits are summed in another order
         self._linear: Project = linear if deterministic else F.linear
         self._add_linear: AddProjection = _add_linear if deterministic else _add_library_linear
-        self._gated_linear: Project = gated_linear if deterministic else project_and_gate
+        self._gated_linear: Project = gated_linear if deterministic else _gated_library_linear
         head_dim = model.config.head_dim
         positions = torch.arange(model.config.max_sequence_length, device=model.head_weight.device)
         cos, sin = rope_tables(positions, head_dim, model.config.rope_theta)
@@ -180,6 +180,10 @@ def _fuse(*projections: torch.nn.Linear) -> Tensor:
 
 def _add_linear(x: Tensor, update: Tensor, weight: Tensor) -> Tensor:
     return linear(update, weight, bias_rows=x)
+
+
+def _gated_library_linear(x: Tensor, weight: Tensor) -> Tensor:
+    return gate(F.linear(x, weight))
 
 
 def _add_library_linear(x: Tensor, update: Tensor, weight: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""The gated activation of the feed-forward layer: in one pass over its fused projection, or within the product."""
+"""The gated activation of the feed-forward layer in one pass over its fused projection."""
 # ruff: noqa: N803 -- parameters in capitals are compile-time constants
 # mypy: allow-untyped-defs
 
@@ -8,13 +8,7 @@ import torch
 import triton
 import triton.language as tl
 from torch import Tensor
-from torch.nn.functional import linear
 
-from inference.diffusion.kernels.linear import gated_linear
-
-MANY_ROWS = (
-    1024  # from there on our product is as fast as the library's, and what the gate takes is saved
-)
 BLOCK = 2048  # columns of a program: 16 bytes for each of 256 threads, from both halves
 
 
@@ -28,13 +22,6 @@ def gate_kernel(p_hidden, p_out, WIDTH: tl.constexpr, BLOCK: tl.constexpr):
     first = tl.load(p_first, mask=m_column, other=0.0).to(tl.float32)
     second = tl.load(p_first + WIDTH, mask=m_column, other=0.0).to(tl.float32)
     tl.store(p_out + i_row * WIDTH + i_column, first * tl.sigmoid(first) * second, mask=m_column)
-
-
-def project_and_gate(x: Tensor, weight: Tensor) -> Tensor:
-    """`gated_linear` by the faster way; in which order a row is summed depends on the number of rows."""
-    if len(x) >= MANY_ROWS and x.element_size() == 2:
-        return gated_linear(x, weight)
-    return gate(linear(x, weight))
 
 
 def gate(hidden: Tensor) -> Tensor:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 import triton
 import triton.language as tl
 from torch import Tensor
@@ -23,6 +22,7 @@ from inference.diffusion.kernels.head_merge import (
     reduce_cells,
     reduce_whole_tile,
 )
+from inference.diffusion.kernels.launch import num_programs
 from inference.diffusion.kernels.naive import HeadReduction
 from inference.diffusion.kernels.vocabulary_layout import VocabularyLayout, plain_layout
 
@@ -140,7 +140,7 @@ class FusedHead:
         partials = Partials.empty(self.cells, num_rows)
         num_column_tiles = len(self.cells.tile_order)
         num_tiles = triton.cdiv(num_rows, config.rows) * num_column_tiles
-        head_kernel[(min(num_tiles, _num_programs(hidden)),)](
+        head_kernel[(min(num_tiles, num_programs(hidden.device)),)](
             TensorDescriptor.from_tensor(hidden.contiguous(), [config.rows, config.inner]),
             TensorDescriptor.from_tensor(self.weight, [config.columns, config.inner]),
             num_rows,
@@ -170,9 +170,3 @@ def _config_for(hidden: Tensor) -> HeadConfig:
     if hidden.element_size() > 2:  # float32, in tests: what fits the shared memory
         return HeadConfig(rows=64, inner=32, num_stages=2)
     return HeadConfig(rows=64, num_warps=4) if num_rows <= 64 else HeadConfig()
-
-
-def _num_programs(x: Tensor) -> int:
-    if not x.is_cuda:
-        return 3  # under Triton's interpreter: enough for a program to take several tiles
-    return torch.cuda.get_device_properties(x.device).multi_processor_count

@@ -1,4 +1,4 @@
-"""The reductions that both LM heads share: a tile of logits to partial results, and these to the end.
+"""The reductions of the LM head: a tile of logits to partial results, and these to the end.
 
 A partial result is the largest logit of a cell, its column, and the sum of exponentials relative to it.
 """

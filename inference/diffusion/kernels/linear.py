@@ -16,6 +16,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.tools.tensor_descriptor import TensorDescriptor
 
+from inference.diffusion.kernels.launch import num_programs
+
 GROUP = 16  # row tiles that run beside each other, so that they share tiles of the weight in the L2 cache
 
 
@@ -196,12 +198,6 @@ def _choose(tiles: tuple[Tile, ...], x: Tensor, num_columns: int) -> tuple[Tile,
     def num_tiles(tile: Tile) -> int:
         return triton.cdiv(len(x), tile.rows) * triton.cdiv(num_columns, tile.columns)
 
-    num_programs = _num_programs(x)
-    best = min(tiles, key=lambda tile: triton.cdiv(num_tiles(tile), num_programs) * tile.cost)
-    return best, (min(num_tiles(best), num_programs),)
-
-
-def _num_programs(x: Tensor) -> int:
-    if not x.is_cuda:
-        return 3  # under Triton's interpreter: enough for a program to take several tiles
-    return torch.cuda.get_device_properties(x.device).multi_processor_count
+    at_a_time = num_programs(x.device)
+    best = min(tiles, key=lambda tile: triton.cdiv(num_tiles(tile), at_a_time) * tile.cost)
+    return best, (min(num_tiles(best), at_a_time),)

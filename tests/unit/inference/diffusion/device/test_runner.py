@@ -142,7 +142,6 @@ def test_prompts_are_encoded_anew_as_the_plain_runner_does(tokenizer):
 def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Quota(6), "max_batch_tokens": 512, "use_kernels": True}
-    options["deterministic"] = False  # takes less time in the interpreter
     engine = DiffusionEngine(model, tokenizer, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
@@ -160,7 +159,6 @@ def test_an_interrupted_batch_leaves_nothing_behind(tokenizer):
 def test_a_call_that_commits_evenly_takes_no_step_too_many(tokenizer):
     model = random_model(tokenizer, n_kv_heads=2, tied=False)
     options = {"rule": Quota(num_steps=3), "max_batch_tokens": 512, "use_kernels": True}
-    options["deterministic"] = False
     engine = DiffusionEngine(model, tokenizer, **options)
     engine.add(REQUESTS[1])
     num_steps = 0
