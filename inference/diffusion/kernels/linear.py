@@ -90,11 +90,10 @@ def linear_kernel(
         i_row_tile, i_column_tile = _place_of(i_tile, num_row_tiles, num_column_tiles, GROUP)
         o_row, o_column = i_row_tile * ROWS, i_column_tile * COLUMNS
         out = tl.zeros((ROWS, COLUMNS), tl.float32)
-        for o_inner in tl.range(
-            0, NUM_INNER, INNER
-        ):  # float32 is for tests, and is multiplied as such
+        for o_inner in tl.range(0, NUM_INNER, INNER):
             b_x = x.load([o_row, o_inner])
             b_weight = weight.load([o_column, o_inner])
+            # float32 is for tests, and is multiplied as such
             out = tl.dot(b_x, b_weight.T, out, input_precision="tf32x3")
         i_row = o_row + tl.arange(0, ROWS)
         i_column = o_column + tl.arange(0, COLUMNS)
