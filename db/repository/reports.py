@@ -6,11 +6,14 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import text
+import psycopg
+from psycopg.pq import ExecStatus
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from db.enums import CallStatus, JobState, Stage, Verdict
-from db.errors import QueryFailedError, ValueUnstorableError
+from db.errors import QueryFailedError, ValueUnstorableError, translate
 from db.sql import statements
 
 _SQL = statements("reports")
@@ -296,22 +299,51 @@ def runs_by_scorecard(session: Session, period: Period = Period()) -> tuple[RunC
     return _rows(session, "runs_by_scorecard", RunCount, since=period.since, until=period.until)
 
 
+# A superuser may write files and run programs on the server even where the transaction is read-only.
+_NOT_AS_SUPERUSER = text(
+    "SELECT set_config('role', 'pg_read_all_data', true) WHERE current_setting('is_superuser') = 'on'"
+)
+
+
 def run_sql(session: Session, query: str, *, limit: int = 1_000) -> Table:
-    """Run a query that a user wrote, in a transaction that can change nothing. Raises QueryFailedError.
+    """Run one query that a user wrote, which can change nothing. Raises QueryFailedError.
 
     Call it first in its unit of work. At most `limit` rows are returned.
     """
     connection = session.connection()
     connection.execute(text("SET TRANSACTION READ ONLY"))
-    # Without parameters psycopg leaves `%` and `:` in the query alone.
+    connection.execute(_NOT_AS_SUPERUSER)
     try:
+        _require_rows(connection, query)
+        # Without parameters psycopg leaves `%` and `:` in the query alone.
         result = connection.exec_driver_sql(query, execution_options={"no_parameters": True})
-    except ValueUnstorableError as error:  # nothing was to be stored here: 1/0, a bad date
+        rows = result.fetchmany(limit + 1)
+    except ValueUnstorableError as error:  # nothing was to be stored here: 1/0, an infinite date
         raise QueryFailedError(f"query refused: {error.__cause__}") from error
-    if not result.returns_rows:
-        return Table((), (), is_cut=False)
-    rows = result.fetchmany(limit + 1)
+    except DBAPIError as error:
+        raise QueryFailedError(f"query refused: {' '.join(str(error.orig).split())}") from error
     return Table(tuple(result.keys()), tuple(map(tuple, rows[:limit])), is_cut=len(rows) > limit)
+
+
+def _require_rows(connection: Connection, query: str) -> None:
+    """Let the server parse `query`, without running it, and refuse what is not one statement that gives rows.
+
+    A prepared statement is a single one, so a query cannot begin another transaction or take its role back. Of single
+    statements those without rows are the dangerous ones: DO runs several, COPY writes files.
+    """
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, psycopg.Connection)
+    server = driver.pgconn
+    prepared = server.prepare(b"", query.encode(driver.info.encoding))
+    if prepared.status == ExecStatus.COMMAND_OK:
+        prepared = server.describe_prepared(b"")
+    if prepared.status != ExecStatus.COMMAND_OK:
+        refusal = psycopg.errors.error_from_result(prepared, driver.info.encoding)
+        raise translate(refusal) or QueryFailedError(f"query refused: {refusal}") from refusal
+    if prepared.nfields == 0:
+        raise QueryFailedError(
+            "query refused: it gives no rows, and only queries that read are run"
+        )
 
 
 def _rows(

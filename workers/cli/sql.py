@@ -18,7 +18,6 @@ from rich.text import Text
 from sqlalchemy import text
 from sqlalchemy.orm import Session
 
-from db.errors import ValueUnstorableError
 from db.repository import reports
 from db.repository.reports import Table
 from workers.cli.errors import CommandError
@@ -45,17 +44,10 @@ def command(
     if not query.strip():
         raise CommandError("the query is empty")
     with open_store() as store, store.database.engine.connect() as connection:
-        # for the whole connection: a query that ends its transaction begins the next one under the same rule
-        connection.execute(text("SET default_transaction_read_only = on"))
         connection.execute(text(f"SET statement_timeout = {round(timeout * 1000)}"))
         connection.commit()
-        try:
-            with Session(connection) as session:
-                answer = reports.run_sql(session, query, limit=limit)
-        except (
-            ValueUnstorableError
-        ) as error:  # nothing was to be stored: it is the query's arithmetic or casts
-            raise CommandError(f"query refused: {error.__cause__}") from error
+        with Session(connection) as session:
+            answer = reports.run_sql(session, query, limit=limit)
     if as_json:
         names = _distinct(answer.columns)
         print_json([dict(zip(names, row, strict=True)) for row in answer.rows])

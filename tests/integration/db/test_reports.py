@@ -257,9 +257,14 @@ def test_a_query_that_cannot_be_run_is_refused(database: Database, query: str) -
         reports.run_sql(session, query)
 
 
-def test_a_users_query_can_change_nothing(database: Database) -> None:
-    with (
-        pytest.raises(QueryFailedError, match="read-only"),
-        database.unit_of_work() as session,
-    ):
-        reports.run_sql(session, "CREATE TABLE mine (a int)")
+@pytest.mark.parametrize(
+    ("query", "reason"),
+    [
+        ("CREATE TABLE mine (a int)", "gives no rows"),
+        ("DELETE FROM calls RETURNING id", "read-only"),
+        ("SET TRANSACTION READ WRITE; DELETE FROM calls; COMMIT", "multiple commands"),
+    ],
+)
+def test_a_users_query_can_change_nothing(database: Database, query: str, reason: str) -> None:
+    with pytest.raises(QueryFailedError, match=reason), database.unit_of_work() as session:
+        reports.run_sql(session, query)

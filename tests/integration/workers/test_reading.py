@@ -6,6 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -203,20 +204,62 @@ def test_rows_wider_than_the_screen_are_printed_downwards(
 
 
 @pytest.mark.parametrize(
-    "query",
+    ("query", "reason"),
     [
-        "DELETE FROM calls",
-        "DROP TABLE calls CASCADE",
-        "COMMIT; DELETE FROM calls",
-        "COMMIT; BEGIN; DELETE FROM calls; COMMIT",
+        ("DELETE FROM calls", "gives no rows"),
+        ("DELETE FROM calls RETURNING id", "read-only transaction"),
+        ("EXPLAIN ANALYZE DELETE FROM calls", "read-only transaction"),
+        ("WITH gone AS (DELETE FROM calls RETURNING id) SELECT * FROM gone", "read-only"),
+        ("DROP TABLE calls CASCADE", "gives no rows"),
+        ("COMMIT; DELETE FROM calls", "multiple commands"),
+        ("COMMIT; BEGIN; DELETE FROM calls; COMMIT", "multiple commands"),
+        ("SET TRANSACTION READ WRITE; DELETE FROM calls; COMMIT", "multiple commands"),
+        ("SELECT 1; DELETE FROM calls RETURNING id", "multiple commands"),
+        ("DO $$ BEGIN SET ROLE NONE; DELETE FROM calls; END $$", "gives no rows"),
+        ("SELECT set_config('transaction_read_only', 'off', true)", "before any query"),
     ],
 )
-def test_sql_changes_nothing(aftercall: Aftercall, database: Database, query: str) -> None:
+def test_sql_changes_nothing(
+    aftercall: Aftercall, database: Database, query: str, reason: str
+) -> None:
     add_scored_call(database)
     result = aftercall("sql", query)
     assert result.exit_code == 1
-    assert "read-only transaction" in result.stderr
+    assert reason in result.stderr
     assert rows(database, "SELECT count(*) FROM calls") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "COPY (SELECT 1) TO '{path}'",
+        "COPY (SELECT 1) TO PROGRAM 'touch {path}'",
+        "DO $$ BEGIN SET ROLE NONE; COPY (SELECT 1) TO PROGRAM 'touch {path}'; END $$",
+        "SELECT set_config('role', 'none', true), query_to_xml('COPY (SELECT 1) TO ''{path}''', true, true, 'x')",
+    ],
+)
+def test_sql_writes_no_file_on_the_server(aftercall: Aftercall, query: str) -> None:
+    with TemporaryDirectory() as directory:
+        Path(directory).chmod(0o777)  # the server may run as another user
+        result = aftercall("sql", query.format(path=Path(directory) / "written"))
+        assert result.exit_code == 1
+        assert list(Path(directory).iterdir()) == []
+
+
+def test_sql_reads_without_the_rights_of_a_superuser(
+    aftercall: Aftercall, database: Database
+) -> None:
+    add_scored_call(database)
+    query = (
+        "SELECT current_setting('is_superuser') AS superuser, count(*) AS calls FROM call_scores"
+    )
+    assert json.loads(aftercall("sql", query, "--json").stdout) == [
+        {"superuser": "off", "calls": 1}
+    ]
+
+
+def test_sql_explains(aftercall: Aftercall) -> None:
+    assert "Aggregate" in aftercall("sql", "EXPLAIN SELECT count(*) FROM calls").stdout
 
 
 @pytest.mark.parametrize(
@@ -225,6 +268,8 @@ def test_sql_changes_nothing(aftercall: Aftercall, database: Database, query: st
         (("SELECT nope",), 'column "nope" does not exist'),
         (("SELEC 1",), "syntax error"),
         (("SELECT 1/0",), "aftercall: query refused: division by zero"),
+        (("SELECT 'infinity'::date",), "date too large"),
+        (("SELECT * FROM other.public.calls",), "cross-database references"),
         (("  ",), "the query is empty"),
         (("SELECT pg_sleep(5)", "--timeout", "0.05"), "statement timeout"),
     ],
