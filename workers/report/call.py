@@ -17,6 +17,7 @@ from analytics.talk_metrics import TalkMetrics
 from analytics.transcript import Transcript
 from db.repository.records import ScoredLead, StoredEvidence
 from db.repository.show import CallShown, RecordingShown, RunShown
+from db.repository.transcripts import StoredTranscript
 from workers.readable import clock, moment, percent, size, span, words
 
 ROLE_STYLES = {"agent": "cyan", "caller": "magenta", "unknown": "blue"}
@@ -35,7 +36,7 @@ def render_call(call: CallShown) -> Group:
     if transcript is not None:
         parts += [_heading("Transcript"), _indented(_turns(transcript))]
     for run in sorted((run for run in call.runs if run.is_current), key=_place):
-        parts += [_heading(_title(run)), _indented(_record(run, transcript))]
+        parts += [_heading(_title(run)), _indented(_record(run, call.transcript))]
     rest = [run for run in call.runs if not run.is_current]
     if rest:
         parts += [_heading("Other runs"), _indented(_other_runs(rest))]
@@ -162,10 +163,12 @@ def _title(run: RunShown) -> str:
     return name
 
 
-def _record(run: RunShown, transcript: Transcript | None) -> RenderableType:
+def _record(run: RunShown, newest: StoredTranscript | None) -> RenderableType:
     if run.result is None:
         return Text(words(run.status).capitalize() + ".", style="dim")
     evidence = {item.field: item for item in run.evidence}
+    # in another transcript the same numbers are other turns
+    transcript = newest.transcript if newest and newest.id == run.transcript_id else None
     parts: list[RenderableType] = []
     fields = record_fields(run.result)
     if isinstance(run.result, ScoredLead) and run.result.reasons:
@@ -211,12 +214,15 @@ def _confidence(support: StoredEvidence | None) -> Text:
 
 
 def _quote(support: StoredEvidence | None, transcript: Transcript | None) -> Text:
-    if support is None or transcript is None:
+    """The turn that supports a value; without the run's own transcript only when it was."""
+    if support is None:
         return Text("")
     if support.status == "unknown_turn":
         return Text("cited a turn that does not exist", style="yellow")
-    if support.turn_number is None or support.turn_number > len(transcript.turns):
+    if support.turn_number is None or support.start_ms is None:
         return Text("")
+    if transcript is None:
+        return Text(f"{clock(support.start_ms)} in an earlier transcript")
     turn = transcript.turn(support.turn_number)
     said = (
         turn.text

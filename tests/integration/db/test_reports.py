@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,11 +20,13 @@ from db.repository.calls import MediaFacts, NewCall, NewRecording, ingest
 from db.repository.reports import Period
 from db.session import Database
 from tests.integration.db.samples import (
+    TURNS,
     a_lead,
     a_sentiment,
     a_summary,
     make_call,
     make_scored_call,
+    make_transcript,
     sha,
     store_result,
 )
@@ -230,6 +233,15 @@ def test_the_recipes_run(committed_week: Database, number: str, query: str) -> N
         table = reports.run_sql(session, query)
     assert table.columns
     assert len(table.rows) == EXPECTED_ROWS[int(number)]
+
+
+def test_the_recipe_of_objections_quotes_the_transcript_that_was_analysed(
+    session: Session, week: dict[str, int]
+) -> None:
+    make_transcript(session, week["hot"], (TURNS[0], replace(TURNS[1], text="Other words.")))
+    found = session.connection().exec_driver_sql(dict(RECIPES)["5"])
+    said = {row.call_id: row.said for row in found}
+    assert said[week["hot"]] == TURNS[1].text
 
 
 def test_a_users_query_gives_a_table(database: Database) -> None:

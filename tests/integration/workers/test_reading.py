@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from db.session import Database
+from tests.integration.db.samples import TURNS, make_transcript
 from tests.integration.workers.samples import Aftercall, add_scored_call, rows
 
 pytestmark = pytest.mark.usefixtures("no_calls")
@@ -87,6 +89,17 @@ def test_show_reads_like_a_page(aftercall: Aftercall, database: Database) -> Non
         "Lead score: 85 of 100, hot",
     ):
         assert part in told
+
+
+def test_show_quotes_only_the_transcript_that_a_record_was_made_of(
+    aftercall: Aftercall, database: Database
+) -> None:
+    call_id = add_scored_call(database, "CA1")
+    with database.unit_of_work() as session:
+        make_transcript(session, call_id, (*TURNS[:2], replace(TURNS[2], text="Other words.")))
+    told = " ".join(aftercall("show", "CA1").stdout.split())
+    assert "“" not in told
+    assert "outcome booked 75 % 0:06 in an earlier transcript" in told
 
 
 def test_show_takes_number_id_and_source(aftercall: Aftercall, database: Database) -> None:
