@@ -78,6 +78,7 @@ class AnalysisRun(Base):
         ),
         Index("ix_analysis_runs_call_id", "call_id"),
         Index("ix_analysis_runs_transcript_id", "transcript_id"),
+        Index("ix_analysis_runs_job_id", "job_id"),
         Index("ix_analysis_runs_created_at", "created_at"),
     )
 
