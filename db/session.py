@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import psycopg
 from sqlalchemy import URL, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import ArgumentError
@@ -48,6 +49,7 @@ class Database:
             connect_args={"connect_timeout": 10, "application_name": application},
         )
         event.listen(self.engine, "handle_error", _raise_domain_error)
+        event.listen(self.engine, "connect", _use_utc)
 
     @contextmanager
     def unit_of_work(self) -> Iterator[Session]:
@@ -85,6 +87,12 @@ class Database:
 
     def __exit__(self, *_: object) -> None:
         self.dispose()
+
+
+def _use_utc(connection: psycopg.Connection, _: object) -> None:
+    """Days and weeks are UTC. Not by libpq's `options`: the URL may have its own, and some poolers refuse them."""
+    connection.execute("SET TIME ZONE 'UTC'")
+    connection.commit()
 
 
 def _raise_domain_error(context: ExceptionContext) -> None:

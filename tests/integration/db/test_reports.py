@@ -235,6 +235,18 @@ def test_the_recipes_run(committed_week: Database, number: str, query: str) -> N
     assert len(table.rows) == EXPECTED_ROWS[int(number)]
 
 
+@pytest.mark.usefixtures("week")
+@pytest.mark.parametrize(("number", "query"), RECIPES, ids=[number for number, _ in RECIPES])
+def test_a_recipe_gives_the_same_in_every_time_zone(
+    session: Session, number: str, query: str
+) -> None:
+    answers = []
+    for zone in ("Pacific/Kiritimati", "Etc/GMT+12"):  # never the same day
+        session.execute(text(f"SET LOCAL TIME ZONE '{zone}'"))
+        answers.append(session.connection().exec_driver_sql(query).all())
+    assert answers[0] == answers[1]
+
+
 def test_the_recipe_of_objections_quotes_the_transcript_that_was_analysed(
     session: Session, week: dict[str, int]
 ) -> None:

@@ -92,6 +92,17 @@ def test_a_unit_of_work_is_all_or_nothing(database: Database) -> None:
         assert session.scalar(select(func.count()).where(Call.source == "half")) == 0
 
 
+def test_sessions_are_in_utc_whatever_the_database_says(database: Database) -> None:
+    with database.engine.begin() as connection:
+        name = connection.dialect.identifier_preparer.quote(str(database.url.database))
+        connection.execute(text(f"ALTER DATABASE {name} SET timezone = 'Europe/Berlin'"))
+    url = database.url.render_as_string(hide_password=False)
+    with Database(url) as fresh, fresh.unit_of_work() as session:
+        assert session.scalar(text("SHOW timezone")) == "UTC"
+        sunday = "SELECT date_trunc('week', timestamptz '2026-11-22 23:30Z')::date::text"
+        assert session.scalar(text(sunday)) == "2026-11-16"
+
+
 def test_a_connection_that_broke_is_replaced(database: Database) -> None:
     with database.unit_of_work() as session:
         pid = session.scalar(text("SELECT pg_backend_pid()"))
