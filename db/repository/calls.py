@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db import queue
-from db.enums import CallStatus, Direction, Stage, Verdict
+from db.enums import REJECTING_VERDICTS, CallStatus, Direction, Stage, Verdict
 from db.errors import CallNotFoundError
 from db.models import Call, Recording, TranscriptRow
 from db.repository.arrays import among
@@ -52,7 +53,7 @@ class MediaFacts:
 
 @dataclass(frozen=True, slots=True)
 class NewRecording:
-    """A recording as ingest knows it. `sha256` may be None only with the verdict missing or unreadable."""
+    """A recording as ingest knows it. `sha256` is None where no byte was read: verdict missing, unreadable or empty."""
 
     uri: str
     sha256: str | None
@@ -81,8 +82,9 @@ class Ingested:
     """What taking in a recording did.
 
     created: a new call. known: this call with these bytes is there. same_bytes: the bytes are there, as another call.
-    recovered: the call was there but its bytes could not be read until now. conflict: the call is there with another
-    recording, which is kept; this one is not stored. `call_id` is the call that holds the bytes, or the conflict.
+    recovered: the call was there but its recording was rejected; this one takes its place. conflict: the call is there
+    with another recording, which is kept; this one is not stored. `call_id` is the call that holds the bytes, or the
+    conflict.
     """
 
     outcome: Intake
@@ -107,7 +109,7 @@ def ingest(session: Session, call: NewCall, recording: NewRecording) -> Ingested
             return _second_recording(session, call, recording)
         stored = session.scalar(
             insert(Recording)
-            .values(call_id=call_id, **_recording_values(recording))
+            .values(call_id=call_id, **_recording_values(call, recording))
             .on_conflict_do_nothing()
             .returning(Recording.id)
         )
@@ -233,7 +235,7 @@ def _already_there(
 ) -> Ingested:
     """The bytes are stored. They may have gone missing since, and be back now."""
     if stored.verdict in _UNREAD and recording.facts.verdict not in _UNREAD:
-        _replace(session, stored, recording)
+        _replace(session, stored, call, recording)
         return Ingested("recovered", stored.call_id)
     owner = session.get_one(Call, stored.call_id)
     same_call = (owner.source, owner.external_id) == (call.source, call.external_id)
@@ -241,22 +243,23 @@ def _already_there(
 
 
 def _second_recording(session: Session, call: NewCall, recording: NewRecording) -> Ingested:
-    """The call is stored, with other bytes or with none."""
+    """The call is stored, with other bytes or with none. What was rejected gives way to what is there now."""
     stored = session.scalars(
         select(Recording)
         .join(Call)
         .where(Call.source == call.source, Call.external_id == call.external_id)
     ).one()
-    if recording.sha256 is None:
+    verdict = recording.facts.verdict
+    if verdict in _UNREAD or (verdict is not None and verdict == stored.verdict):
         return Ingested("known", stored.call_id)
-    if stored.sha256 is None:
-        _replace(session, stored, recording)
+    if stored.verdict in REJECTING_VERDICTS:
+        _replace(session, stored, call, recording)
         return Ingested("recovered", stored.call_id)
     return Ingested("conflict", stored.call_id)
 
 
-def _replace(session: Session, stored: Recording, recording: NewRecording) -> None:
-    for name, value in _recording_values(recording).items():
+def _replace(session: Session, stored: Recording, call: NewCall, recording: NewRecording) -> None:
+    for name, value in _recording_values(call, recording).items():
         setattr(stored, name, value)
     session.flush()
 
@@ -267,11 +270,18 @@ def _call_values(call: NewCall) -> dict[str, Any]:
     return values
 
 
-def _recording_values(recording: NewRecording) -> dict[str, Any]:
+def _recording_values(call: NewCall, recording: NewRecording) -> dict[str, Any]:
     values = asdict(recording)
+    if recording.sha256 is None and recording.facts.verdict == "empty":
+        values["sha256"] = _stand_in(call)
     facts = values.pop("facts")
     checked_at = None if facts["verdict"] is None else datetime.now(UTC)
     return {**values, **facts, "checked_at": checked_at}
+
+
+def _stand_in(call: NewCall) -> str:
+    """A hash for a recording without bytes: the schema wants one, and that of no bytes is the same for every call."""
+    return hashlib.sha256(f"no bytes\0{call.source}\0{call.external_id}".encode()).hexdigest()
 
 
 def _stored(row: Recording) -> StoredRecording:

@@ -40,9 +40,9 @@ class Taken:
     """What became of one input.
 
     created: a new call, which will be transcribed. known: the same call with the same bytes was there. recovered: the
-    call was there but its bytes could not be read until now. duplicate: the same bytes are there as another call.
-    conflict: the call is there with another recording, which is kept. rejected: recorded with a verdict, as there is
-    nothing to transcribe. failed: not recorded.
+    call was there but its recording was rejected, and this one takes its place. duplicate: the same bytes are there as
+    another call. conflict: the call is there with another recording, which is kept. rejected: recorded with a verdict,
+    as there is nothing to transcribe. failed: not recorded.
     """
 
     outcome: Outcome
@@ -109,7 +109,7 @@ def read_recording(uri: str, *, opened: OpenStore = objects.open_store) -> NewRe
             return Problem(uri, "no such file")
         return _unread(uri, f"cannot be read: {error.strerror}")
     if size == 0:
-        return _with_verdict(uri, digest.hexdigest(), 0, "empty", "holds no bytes")
+        return _without_bytes(uri, 0, "empty", "holds no bytes")
     return NewRecording(uri, digest.hexdigest(), size)
 
 
@@ -164,14 +164,12 @@ def _chunks(uri: str, opened: OpenStore) -> Iterator[bytes]:
 
 
 def _unread(uri: str, detail: str) -> NewRecording:
-    return _with_verdict(uri, None, None, "unreadable", detail)
+    return _without_bytes(uri, None, "unreadable", detail)
 
 
-def _with_verdict(
-    uri: str, sha256: str | None, size: int | None, verdict: Verdict, detail: str
-) -> NewRecording:
+def _without_bytes(uri: str, size: int | None, verdict: Verdict, detail: str) -> NewRecording:
     facts = MediaFacts(verdict=verdict, verdict_detail=detail)
-    return NewRecording(uri, sha256, size, facts=facts)
+    return NewRecording(uri, None, size, facts=facts)
 
 
 _In = TypeVar("_In")

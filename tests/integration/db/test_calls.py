@@ -10,6 +10,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from db import queue
+from db.enums import REJECTING_VERDICTS
 from db.errors import CallNotFoundError, ValueNotAllowedError, ValueUnstorableError
 from db.models import Call, Recording
 from db.repository import calls
@@ -19,7 +20,7 @@ from tests.integration.db.samples import make_call, make_transcript, sha
 
 
 def a_recording(content: str, verdict: str | None = None) -> NewRecording:
-    sha256 = None if verdict in ("missing", "unreadable") else sha(content)
+    sha256 = None if verdict in ("missing", "unreadable", "empty") else sha(content)
     return NewRecording(uri=f"/in/{content}.wav", sha256=sha256, facts=MediaFacts(verdict=verdict))
 
 
@@ -52,7 +53,7 @@ def test_the_same_external_id_of_two_sources_is_two_calls(session: Session) -> N
     assert first.call_id != second.call_id
 
 
-@pytest.mark.parametrize("verdict", ["missing", "unreadable"])
+@pytest.mark.parametrize("verdict", ["missing", "unreadable", "empty"])
 def test_a_recording_that_becomes_readable_is_recovered(session: Session, verdict: str) -> None:
     first = calls.ingest(session, NewCall("crm", "1"), a_recording("a", verdict))
     again = calls.ingest(session, NewCall("crm", "1"), a_recording("a", verdict))
@@ -69,6 +70,46 @@ def test_a_recording_that_vanished_after_ingest_is_recovered_by_its_bytes(sessio
     calls.record_facts(session, stored.id, MediaFacts(verdict="missing", verdict_detail="gone"))
     session.expire_all()
     assert calls.ingest(session, NewCall("crm", "1"), a_recording("a")).outcome == "recovered"
+
+
+@pytest.mark.parametrize("verdict", sorted(REJECTING_VERDICTS))
+def test_other_bytes_replace_a_rejected_recording(session: Session, verdict: str) -> None:
+    call_id = calls.ingest(session, NewCall("crm", "1"), a_recording("half")).call_id
+    stored = calls.recordings_of(session, [call_id])[call_id]
+    calls.record_facts(session, stored.id, MediaFacts(verdict=verdict, sample_rate=8_000))
+    session.expire_all()
+    again = calls.ingest(session, NewCall("crm", "1"), a_recording("whole"))
+    assert (again.outcome, again.wants_work, again.call_id) == ("recovered", True, call_id)
+    stored = session.scalars(select(Recording).where(Recording.call_id == call_id)).one()
+    assert (stored.verdict, stored.sha256, stored.sample_rate) == (None, sha("whole"), None)
+
+
+@pytest.mark.parametrize("verdict", ["ok", "mono", "truncated"])
+def test_other_bytes_never_replace_a_recording_that_was_scored(
+    session: Session, verdict: str
+) -> None:
+    call_id = calls.ingest(session, NewCall("crm", "1"), a_recording("a")).call_id
+    stored = calls.recordings_of(session, [call_id])[call_id]
+    calls.record_facts(session, stored.id, MediaFacts(verdict=verdict))
+    session.expire_all()
+    for other in (a_recording("b"), a_recording("b", "empty")):
+        assert calls.ingest(session, NewCall("crm", "1"), other).outcome == "conflict"
+    assert calls.recordings_of(session, [call_id])[call_id].sha256 == sha("a")
+
+
+def test_the_bytes_that_were_rejected_are_known_and_not_tried_again(session: Session) -> None:
+    call_id = calls.ingest(session, NewCall("crm", "1"), a_recording("a")).call_id
+    stored = calls.recordings_of(session, [call_id])[call_id]
+    calls.record_facts(session, stored.id, MediaFacts(verdict="corrupt"))
+    session.expire_all()
+    assert calls.ingest(session, NewCall("crm", "1"), a_recording("a")).outcome == "known"
+
+
+def test_recordings_without_bytes_are_not_the_same_recording(session: Session) -> None:
+    first = calls.ingest(session, NewCall("crm", "1"), a_recording("a", "empty"))
+    second = calls.ingest(session, NewCall("crm", "2"), a_recording("b", "empty"))
+    assert (first.outcome, second.outcome) == ("created", "created")
+    assert first.call_id != second.call_id
 
 
 def test_two_processes_with_the_same_bytes_make_one_call(database: Database) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from typer.testing import Result
 
+from db.repository import calls
+from db.repository.calls import MediaFacts
 from db.session import Database
 from tests.integration.workers.samples import Aftercall, rows
 
@@ -179,6 +181,41 @@ def test_a_recording_that_can_be_read_again_is_recovered(
     assert outcomes(result) == {"a.wav": "known", "b.mp3": "known", "c.wav": "recovered"}
     assert dict(rows(database, CALLS))["c"] == ""
     assert ("c",) in rows(database, JOBS)
+
+
+def test_a_file_that_was_half_written_is_recovered_when_it_is_whole(
+    aftercall: Aftercall, database: Database, folder: Path
+) -> None:
+    (folder / "a.wav").write_bytes(b"half")
+    aftercall("ingest", folder)
+    with database.unit_of_work() as session:  # as the worker leaves it, which finds other bytes
+        (stored,) = calls.recordings_of(session, [1]).values()
+        calls.record_facts(session, stored.id, MediaFacts("missing", "holds other bytes"))
+        session.connection().exec_driver_sql("DELETE FROM jobs")
+    (folder / "a.wav").write_bytes(b"half and the rest")
+    result = aftercall("ingest", folder, "--json")
+    assert result.exit_code == 0
+    assert outcomes(result) == {"a.wav": "recovered", "b.mp3": "known"}
+    assert rows(database, CALLS) == [("a", ""), ("monday/b", "")]
+    assert rows(database, JOBS) == [("a",)]
+    assert set(outcomes(aftercall("ingest", folder, "--json")).values()) == {"known"}
+
+
+def test_files_without_bytes_are_calls_of_their_own(
+    aftercall: Aftercall, database: Database, folder: Path
+) -> None:
+    for name in ("c.wav", "d.wav"):
+        (folder / name).touch()
+    for _ in range(2):
+        told = outcomes(aftercall("ingest", folder, "--json"))
+        assert (told["c.wav"], told["d.wav"]) == ("rejected", "rejected")
+        verdicts = dict(rows(database, CALLS))
+        assert (verdicts["c"], verdicts["d"]) == ("empty", "empty")
+    for name in ("c.wav", "d.wav"):
+        (folder / name).write_text(f"{name}'s bytes")
+    told = outcomes(aftercall("ingest", folder, "--json"))
+    assert (told["c.wav"], told["d.wav"]) == ("recovered", "recovered")
+    assert {("c",), ("d",)} <= set(rows(database, JOBS))
 
 
 def test_the_same_bytes_under_two_names_are_one_call(
