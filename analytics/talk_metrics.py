@@ -107,12 +107,22 @@ def _interruptions(turns: list[Turn], role: Role) -> int:
 
 
 def _response_gaps_ms(turns: list[Turn]) -> list[int]:
-    """Silences between a caller's turn and the agent's answer; an answer that starts early counts as no gap."""
-    return [
-        max(0, answer.start_ms - question.end_ms)
-        for question, answer in itertools.pairwise(turns)
-        if question.role == "caller" and answer.role == "agent"
-    ]
+    """Silences between a caller's turn and the agent's answer: the first turn that goes on beyond the caller's.
+
+    An answer that cuts in leaves no gap, and one that the caller did not wait for, or spoke into, is not measured.
+    """
+    questions, spoken = _of(turns, "caller"), _of(turns, "agent")
+    gaps = []
+    for question, following in itertools.zip_longest(questions, questions[1:]):
+        answers = [
+            turn
+            for turn in spoken
+            if turn.end_ms > question.end_ms
+            and (following is None or turn.start_ms < following.start_ms)
+        ]
+        if answers and answers[0].start_ms >= question.start_ms:
+            gaps.append(max(0, answers[0].start_ms - question.end_ms))
+    return gaps
 
 
 def _words_per_minute(turns: list[Turn], role: Role) -> float | None:

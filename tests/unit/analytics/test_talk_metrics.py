@@ -55,6 +55,48 @@ def test_small_overlaps_are_not_interruptions(start_ms, text):
     assert metrics.interruptions_agent_count == 0
 
 
+STORY = ("caller", 0, 10_000, "a long story that goes on")
+
+
+@pytest.mark.parametrize(
+    ("turns", "gap_ms"),
+    [
+        ([STORY, ("agent", 4_000, 4_400, "mm"), ("agent", 12_000, 15_000, "I see")], 2_000),
+        ([STORY, ("agent", 4_000, 10_000, "mm"), ("agent", 12_000, 15_000, "I see")], 2_000),
+        ([STORY, ("agent", 9_000, 12_000, "I see what you mean")], 0),
+        ([STORY, ("agent", 4_000, 4_400, "mm"), ("caller", 11_000, 12_000, "hello")], None),
+        ([STORY, ("caller", 11_000, 12_000, "hello"), ("agent", 12_500, 13_000, "yes")], 500),
+        (
+            [
+                ("agent", 0, 9_000, "our hours are"),
+                ("caller", 3_000, 3_500, "right"),
+                ("agent", 11_000, 12_000, "anything else"),
+            ],
+            None,
+        ),
+        (
+            [
+                ("agent", 0, 4_000, "our hours are"),
+                ("caller", 3_000, 5_000, "wait a moment"),
+                ("agent", 6_000, 7_000, "yes"),
+            ],
+            1_000,
+        ),
+    ],
+    ids=[
+        "a backchannel is no answer",
+        "nor one that ends with the caller",
+        "cutting in is an answer without a gap",
+        "the caller had to go on",
+        "the last turn before the answer counts",
+        "an agent who speaks on is not asked",
+        "the caller cut in",
+    ],
+)
+def test_the_response_gap_ends_with_the_answer(turns, gap_ms):
+    assert measure(call(*turns)).agent_response_gap_p50_ms == gap_ms
+
+
 def test_unknown_speakers_count_for_totals_only():
     metrics = measure(
         call(("unknown", 0, 4_000, "hello there"), ("unknown", 3_000, 5_000, "hi what is it"))
