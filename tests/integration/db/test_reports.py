@@ -174,6 +174,15 @@ def test_the_pipeline_shows_where_work_is(session: Session, week: dict[str, int]
     )
 
 
+@pytest.mark.usefixtures("week")
+def test_a_job_that_is_put_off_has_not_been_waiting(session: Session) -> None:
+    session.execute(
+        text("UPDATE jobs SET run_after = now() + interval '9 s' WHERE state = 'ready'")
+    )
+    (ready,) = (row for row in reports.pipeline(session) if row.state == "ready")
+    assert (ready.jobs, ready.due, ready.oldest_s) == (1, 0, 0)
+
+
 def test_a_dead_job_is_shown_until_it_is_replaced(session: Session, week: dict[str, int]) -> None:
     lease = queue.claim(session, "transcribe", worker="w", limit=1)
     assert lease is not None
