@@ -1,7 +1,7 @@
 """The lead score: a versioned rule over the features that the model read off the call.
 
-The model never writes the number. A team changes points, caps or tiers in a new `LeadRule` and re-scores every stored
-call without a GPU, because the features and their evidence are kept.
+The model never writes the number. A team changes points, caps or tiers in `LEAD_RULE`, gives it a new version, and
+scores every stored call again without a GPU (`aftercall rescore`), because the features and their evidence are kept.
 """
 
 from __future__ import annotations

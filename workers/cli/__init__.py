@@ -16,6 +16,7 @@ from workers.cli import (
     ingest,
     report,
     reprocess,
+    rescore,
     scorecards,
     show,
     sql,
@@ -66,6 +67,7 @@ app.command("show")(show.command)
 app.command("report")(report.command)
 app.command("sql")(sql.command)
 app.command("reprocess")(reprocess.command)
+app.command("rescore")(rescore.command)
 app.command("doctor")(doctor.command)
 app.command("eval")(evaluate.command)
 app.add_typer(train.app, name="train")
