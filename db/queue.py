@@ -70,7 +70,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Enqueued:
-    """What asking for work did: a job was created, or the live one was widened, or will run once more (`again`)."""
+    """What asking for work did: a job was created, or the live one widened, or one will follow it (`again`)."""
 
     job_id: int
     call_id: int
@@ -187,7 +187,7 @@ def hold(session: Session, token: UUID, job_id: int) -> None:
 
 
 def finish(session: Session, token: UUID, job_id: int) -> Literal["done", "ready"]:
-    """The work is stored. `ready` means that it was asked for again meanwhile. Raises LeaseLostError."""
+    """The work is stored. `ready`: it was asked for again meanwhile, so another job waits. Raises LeaseLostError."""
     row = session.execute(_SQL["finish"], {"id": job_id, "lease_token": token}).one_or_none()
     if row is None:
         raise LeaseLostError(job_id)
@@ -203,7 +203,10 @@ def fail(
     permanent: bool = False,
     policy: QueuePolicy = QueuePolicy(),
 ) -> Literal["ready", "dead"]:
-    """This very job failed: it waits and is tried again, or is dead. Raises LeaseLostError."""
+    """This very job failed: it waits and is tried again, or is dead. Raises LeaseLostError.
+
+    One that was asked for again meanwhile begins anew, whatever happened to it.
+    """
     row = session.execute(
         _SQL["fail"],
         {

@@ -19,7 +19,7 @@ from db import queue
 from db.errors import LeaseLostError
 from db.queue import ClaimedJob, Lease
 from db.repository import runs, scorecards, transcripts
-from db.repository.runs import NewRun, Result, ScoredLead, StoredEvidence
+from db.repository.runs import Concluded, NewRun, Result, ScoredLead, StoredEvidence
 from db.repository.scorecards import StoredScorecard
 from db.repository.transcripts import StoredTranscript
 from db.session import Database
@@ -102,7 +102,11 @@ class Analyzer:
                     raise NothingToAnalyzeError(f"call {job.call_id}: there is no {lacks}")
                 transcript = found[job.call_id]
                 stored = runs.concluded_in_job(session, job.id, transcript.id)
-                missing = {card.name: card for card in wanted if card.name not in stored}
+                missing = {
+                    card.name: card
+                    for card in wanted
+                    if not self._is_concluded(transcript, card, stored)
+                }
                 open_calls[job.call_id] = _OpenCall(job, transcript, missing)
         return open_calls
 
@@ -133,7 +137,7 @@ class Analyzer:
                 provenance=provenance,
             )
             for card in call.missing.values()
-            for provenance in [self._provenance(call, card)]
+            for provenance in [self._provenance(call.transcript, card)]
         ]
 
     def _store(self, lease: Lease, call: _OpenCall, new_runs: list[NewRun]) -> None:
@@ -163,7 +167,7 @@ class Analyzer:
     def _to_run(
         self, call: _OpenCall, card: StoredScorecard, result: BranchResult, *, engine_ms: float
     ) -> NewRun:
-        provenance = self._provenance(call, card)
+        provenance = self._provenance(call.transcript, card)
         if result.turns_kept is not None:
             provenance = {**provenance, "turns_kept": list(result.turns_kept)}
         validated: Result | None = None
@@ -190,9 +194,19 @@ class Analyzer:
             engine_ms=engine_ms,
         )
 
-    def _provenance(self, call: _OpenCall, card: StoredScorecard) -> dict[str, Any]:
+    def _is_concluded(
+        self, transcript: StoredTranscript, card: StoredScorecard, stored: tuple[Concluded, ...]
+    ) -> bool:
+        """Whether what this worker would store is stored; a result knows more of its making than can be foreseen."""
+        foreseen = self._provenance(transcript, card)
+        return any(
+            one.scorecard_id == card.id and foreseen.items() <= one.provenance.items()
+            for one in stored
+        )
+
+    def _provenance(self, transcript: StoredTranscript, card: StoredScorecard) -> dict[str, Any]:
         provenance = {
-            "transcript": call.transcript.fingerprint,
+            "transcript": transcript.fingerprint,
             "engine": self._engine.fingerprint,
             "model": self._settings.dllm_model,
             "threshold": self._settings.commit_threshold,

@@ -11,7 +11,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from db.enums import RunStatus
-from db.models import AnalysisRun, LeadRecord, Scorecard
+from db.models import AnalysisRun, LeadRecord
 from db.repository.records import (
     Result,
     ScoredLead,
@@ -82,15 +82,23 @@ def store_run(session: Session, run: NewRun) -> int | None:
     return run_id
 
 
-def concluded_in_job(session: Session, job_id: int, transcript_id: int) -> frozenset[str]:
-    """Names of the scorecards whose result an earlier attempt at this job has stored already for this transcript."""
-    rows = session.scalars(
-        select(Scorecard.name)
-        .join(AnalysisRun, AnalysisRun.scorecard_id == Scorecard.id)
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """What a result that is stored came from: a version of a scorecard, and everything else in its provenance."""
+
+    scorecard_id: int
+    provenance: Mapping[str, Any]
+
+
+def concluded_in_job(session: Session, job_id: int, transcript_id: int) -> tuple[Concluded, ...]:
+    """The results that earlier attempts at this job have stored already for this transcript."""
+    rows = session.execute(
+        select(AnalysisRun.scorecard_id, AnalysisRun.provenance)
         .where(AnalysisRun.job_id == job_id, AnalysisRun.transcript_id == transcript_id)
         .where(AnalysisRun.status != "failed")
+        .order_by(AnalysisRun.id)
     )
-    return frozenset(rows)
+    return tuple(Concluded(row.scorecard_id, row.provenance) for row in rows)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@
 -- and marked to run alone.
 
 -- name: enqueue
--- Ask for a stage of some calls. A call has one live job per stage, so asking again widens the job that waits; a job
--- that is leased right now is run once more when it finishes (again), so that no request is lost.
+-- Ask for a stage of some calls. A call has one live job per stage, so asking again widens the job that waits; one that
+-- is leased right now is marked (again): the work is done once more when the lease ends, however it ends.
 INSERT INTO jobs (call_id, stage, scorecards, priority, tokens, run_after)
 SELECT DISTINCT wanted.call_id, :stage, CAST(:scorecards AS text[]), CAST(:priority AS smallint),
     coalesce((
@@ -76,34 +76,47 @@ ORDER BY id
 FOR UPDATE;
 
 -- name: finish
--- The work is done, unless it was asked for again meanwhile. No row: the lease was lost, so discard the result.
-UPDATE jobs SET
-    state = CASE WHEN again THEN 'ready' ELSE 'done' END,
-    finished_at = CASE WHEN again THEN NULL ELSE now() END,
-    run_after = CASE WHEN again THEN now() ELSE run_after END,
-    attempts = CASE WHEN again THEN 0 ELSE attempts END,
-    isolate = isolate AND NOT again,
-    again = false, error_class = NULL, last_error = NULL,
-    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
-WHERE id = :id AND lease_token = :lease_token
-RETURNING id, state;
+-- The work is done. If it was asked for again meanwhile, that is a job of its own, which owes nothing to what this one
+-- stored. No row: the lease was lost, so discard the result.
+WITH held AS MATERIALIZED (
+    SELECT id, again FROM jobs WHERE id = :id AND lease_token = :lease_token FOR UPDATE
+), closed AS (
+    UPDATE jobs SET
+        state = 'done', finished_at = now(), again = false, error_class = NULL, last_error = NULL,
+        lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+    FROM held
+    WHERE jobs.id = held.id
+    RETURNING jobs.call_id, jobs.stage, jobs.scorecards, jobs.priority, jobs.tokens, held.again AS asked_again
+), successor AS (  -- reads from closed, so that a call never has two live jobs at a stage
+    INSERT INTO jobs (call_id, stage, scorecards, priority, tokens)
+    SELECT call_id, stage, scorecards, priority, tokens FROM closed WHERE asked_again
+)
+SELECT CASE WHEN again THEN 'ready' ELSE 'done' END AS state FROM held;
 
 -- name: fail
--- The job failed alone: try it again later, or never. No row: the lease was lost.
+-- The job failed alone: try it again later, or never; at once and from the beginning if it was asked for again
+-- meanwhile. No row: the lease was lost.
+WITH held AS MATERIALIZED (
+    SELECT id, NOT again AND (attempts >= :max_attempts OR :permanent) AS exhausted
+    FROM jobs WHERE id = :id AND lease_token = :lease_token FOR UPDATE
+)
 UPDATE jobs SET
-    state = CASE WHEN attempts >= :max_attempts OR :permanent THEN 'dead' ELSE 'ready' END,
-    finished_at = CASE WHEN attempts >= :max_attempts OR :permanent THEN now() END,
-    run_after = now() + make_interval(secs => least(:backoff_cap_s, :backoff_s * 2 ^ (attempts - 1))),
+    state = CASE WHEN exhausted THEN 'dead' ELSE 'ready' END,
+    finished_at = CASE WHEN exhausted THEN now() END,
+    run_after = CASE WHEN again THEN now()
+        ELSE now() + make_interval(secs => least(:backoff_cap_s, :backoff_s * 2 ^ (attempts - 1))) END,
+    attempts = CASE WHEN again THEN 0 ELSE attempts END,
     again = false, error_class = :error_class, last_error = :error,
     lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
-WHERE id = :id AND lease_token = :lease_token
-RETURNING id, state;
+FROM held
+WHERE jobs.id = held.id
+RETURNING jobs.id, jobs.state;
 
 -- name: isolate
 -- A batch failed as a whole: give its members their attempt back and let each run alone. Rows: those still held. A job
 -- that was claimed alone is not touched: to refund it would let it fail for ever.
 UPDATE jobs SET
-    state = 'ready', isolate = true, attempts = attempts - 1, run_after = now(),
+    state = 'ready', isolate = true, attempts = CASE WHEN again THEN 0 ELSE attempts - 1 END, run_after = now(),
     again = false, error_class = :error_class, last_error = :error,
     lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
 WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token AND batch_size > 1
@@ -112,16 +125,16 @@ RETURNING id, state;
 -- name: release
 -- Give back leases on work that was not begun, as when a worker shuts down.
 UPDATE jobs SET
-    state = 'ready', attempts = attempts - 1, run_after = now(), again = false,
+    state = 'ready', attempts = CASE WHEN again THEN 0 ELSE attempts - 1 END, run_after = now(), again = false,
     lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
 WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
 RETURNING id, state;
 
 -- name: sweep
 -- Collect expired leases. Members of a batch are isolated with their attempt back; a job that was alone is retried
--- after a pause, or is dead when its attempts are used up.
+-- after a pause, or is dead when its attempts are used up. One that was asked for again meanwhile begins anew.
 WITH expired AS MATERIALIZED (
-    SELECT id, batch_size > 1 AS in_batch, batch_size = 1 AND attempts >= :max_attempts AS exhausted
+    SELECT id, batch_size > 1 AS in_batch, batch_size = 1 AND attempts >= :max_attempts AND NOT again AS exhausted
     FROM jobs
     WHERE state = 'leased' AND lease_until < now()
     FOR UPDATE SKIP LOCKED
@@ -129,9 +142,9 @@ WITH expired AS MATERIALIZED (
 UPDATE jobs SET
     state = CASE WHEN exhausted THEN 'dead' ELSE 'ready' END,
     finished_at = CASE WHEN exhausted THEN now() END,
-    attempts = attempts - CASE WHEN in_batch THEN 1 ELSE 0 END,
+    attempts = CASE WHEN again THEN 0 WHEN in_batch THEN attempts - 1 ELSE attempts END,
     isolate = isolate OR in_batch,
-    run_after = CASE WHEN in_batch THEN now()
+    run_after = CASE WHEN in_batch OR again THEN now()
         ELSE now() + make_interval(secs => least(:backoff_cap_s, :backoff_s * 2 ^ (attempts - 1))) END,
     again = false, error_class = 'LeaseExpired',
     last_error = format('worker %s was not heard of after %s', coalesce(worker, 'unknown'), lease_until),

@@ -81,17 +81,61 @@ def test_asking_twice_makes_one_job_that_does_both(session: Session) -> None:
     assert job(session, first.job_id).scorecards is None
 
 
-def test_asking_while_leased_runs_the_job_once_more(session: Session) -> None:
+def test_asking_while_leased_makes_a_job_that_follows(session: Session) -> None:
     call_id = make_call(session)
-    (first,) = queue.enqueue(session, [call_id], "analyze", scorecards=["summary"])
+    make_transcript(session, call_id)
+    (first,) = queue.enqueue(session, [call_id], "analyze", scorecards=["summary"], priority=-1)
     lease = claim(session)
-    (second,) = queue.enqueue(session, [call_id], "analyze", scorecards=["custom"])
+    (second,) = queue.enqueue(session, [call_id], "analyze", scorecards=["custom"], priority=-1)
     assert (second.created, second.again, second.job_id) == (False, True, first.job_id)
     assert queue.finish(session, lease.token, first.job_id) == "ready"
-    once_more = claim(session)
-    assert once_more.jobs[0].scorecards == ("custom", "summary")
-    assert once_more.jobs[0].attempts == 1
-    assert queue.finish(session, once_more.token, first.job_id) == "done"
+    finished = job(session, first.job_id)
+    assert (finished.state, finished.again, finished.attempts) == ("done", False, 1)
+    (follower,) = claim(session).jobs
+    assert follower.id != first.job_id
+    assert follower.scorecards == ("custom", "summary")
+    assert (follower.attempts, follower.tokens) == (1, 100)
+    assert job(session, follower.id).priority == -1
+
+
+def fails(session: Session, lease: Lease) -> None:
+    queue.fail(session, lease.token, lease.ids[0], error=RuntimeError("late"), policy=POLICY)
+
+
+def fails_for_ever(session: Session, lease: Lease) -> None:
+    queue.fail(session, lease.token, lease.ids[0], error=RuntimeError("late"), permanent=True)
+
+
+def expires(session: Session, lease: Lease) -> None:
+    expire(session, lease)
+    queue.sweep(session, policy=POLICY)
+
+
+def is_released(session: Session, lease: Lease) -> None:
+    queue.release(session, lease.token, lease.ids)
+
+
+@pytest.mark.parametrize("ends", [fails, fails_for_ever, expires, is_released])
+def test_what_is_asked_for_while_leased_outlives_the_last_attempt(
+    session: Session, ends: Callable[[Session, Lease], None]
+) -> None:
+    (job_id,) = enqueue(session)
+    session.execute(update(Job).values(attempts=POLICY.max_attempts - 1))
+    lease = claim(session)
+    queue.enqueue(session, [lease.jobs[0].call_id], "analyze")
+    ends(session, lease)
+    after = job(session, job_id)
+    assert (after.state, after.again, after.attempts) == ("ready", False, 0)
+    assert claim(session).ids == (job_id,), "it is due at once"
+
+
+def test_a_failed_batch_begins_anew_where_it_was_asked_for_again(session: Session) -> None:
+    asked, other = enqueue(session, 2)
+    session.execute(update(Job).values(attempts=2))
+    lease = claim(session)
+    queue.enqueue(session, [lease.jobs[0].call_id], "analyze")
+    queue.fail_batch(session, lease, error=MemoryError(), policy=POLICY)
+    assert [job(session, one).attempts for one in (asked, other)] == [0, 2]
 
 
 def test_after_it_is_done_the_same_work_is_a_new_job(session: Session) -> None:
@@ -248,7 +292,8 @@ def test_a_job_that_ran_well_alone_is_no_longer_suspected(session: Session) -> N
     lease = claim(session)
     queue.enqueue(session, [lease.jobs[0].call_id], "analyze")
     queue.finish(session, lease.token, job_id)
-    assert claim(session).jobs[0].isolate is False
+    (follower,) = claim(session).jobs
+    assert (follower.id != job_id, follower.isolate) == (True, False)
 
 
 def test_released_work_does_not_count_as_tried(session: Session) -> None:

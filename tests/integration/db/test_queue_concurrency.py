@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator
 from threading import Thread
@@ -42,6 +43,18 @@ def expire_all(database: Database) -> None:
         session.execute(
             text("UPDATE jobs SET lease_until = now() - interval '1 s' WHERE state = 'leased'")
         )
+
+
+def wait_for_a_lock(database: Database) -> None:
+    """Until somebody waits for another's lock."""
+    deadline = time.monotonic() + 30
+    waiting = text("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
+    while time.monotonic() < deadline:
+        with database.unit_of_work() as session:
+            if session.scalar(waiting):
+                return
+        time.sleep(0.01)
+    raise AssertionError("nobody waits")
 
 
 @pytest.mark.usefixtures("call_ids")
@@ -93,6 +106,34 @@ def test_two_who_ask_at_once_make_one_job(database: Database, call_ids: list[int
     for thread in threads:
         thread.join()
     assert Counter(made) == {True: 40, False: 120}
+
+
+@pytest.mark.parametrize("ends", ["finish", "fail"])
+def test_what_is_asked_for_while_the_lease_ends_is_not_lost(
+    database: Database, call_ids: list[int], ends: str
+) -> None:
+    lease = claim(database, 1)
+    assert lease is not None
+    (one,) = lease.jobs
+    last_chance = QueuePolicy(max_attempts=1)
+
+    def end() -> None:
+        with database.unit_of_work() as session:
+            if ends == "finish":
+                queue.finish(session, lease.token, one.id)
+            else:
+                queue.fail(session, lease.token, one.id, error=OSError(), policy=last_chance)
+
+    with database.unit_of_work() as asking:
+        queue.enqueue(asking, [one.call_id], "analyze")
+        thread = Thread(target=end)
+        thread.start()
+        wait_for_a_lock(database)
+    thread.join()
+    with database.unit_of_work() as session:
+        jobs = text("SELECT state FROM jobs WHERE call_id = :call_id ORDER BY id")
+        states = session.scalars(jobs, {"call_id": one.call_id}).all()
+    assert states == (["done", "ready"] if ends == "finish" else ["ready"])
 
 
 @pytest.mark.usefixtures("call_ids")

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
     rule,
     run_state_machine_as_test,
 )
-from sqlalchemy import delete, text, update
+from sqlalchemy import delete, select, text, update
 from sqlalchemy.orm import Session
 
 from db import queue
@@ -52,6 +52,25 @@ class ModelJob:
     def unlease(self, state: str, *, is_due: bool = True) -> None:
         self.state, self.is_due = state, is_due
         self.token, self.again, self.is_expired = None, False, False
+
+    def give_back(self) -> None:
+        self.attempts = 0 if self.again else self.attempts - 1
+        self.unlease("ready")
+
+    def fail_alone(self) -> None:
+        if self.again:
+            self.attempts = 0
+            self.unlease("ready")
+        else:
+            is_dead = self.attempts >= POLICY.max_attempts
+            self.unlease("dead" if is_dead else "ready", is_due=False)
+
+    def fail_in_its_batch(self) -> None:
+        if self.batch_size > 1:
+            self.isolate = True
+            self.give_back()
+        else:
+            self.fail_alone()
 
 
 def choose(jobs: list[ModelJob], limit: int, token_budget: int | None) -> list[int]:
@@ -154,9 +173,12 @@ class QueueMachine(RuleBasedStateMachine):
             return
         state = queue.finish(self.session, held.lease.token, job.id)
         assert state == ("ready" if job.again else "done")
-        if job.again:
-            job.attempts, job.isolate = 0, False
-        job.unlease(state)
+        asked_again = job.again
+        job.unlease("done")
+        if asked_again:
+            new_id = max(self.session.scalars(select(Job.id)))
+            assert new_id not in self.jobs
+            self.jobs[new_id] = ModelJob(new_id, job.call_id, job.priority)
 
     @rule(held=leases, data=st.data())
     def fail(self, held: HeldLease, data: st.DataObject) -> None:
@@ -166,28 +188,21 @@ class QueueMachine(RuleBasedStateMachine):
                 queue.fail(self.session, held.lease.token, job.id, error=OSError())
             return
         state = queue.fail(self.session, held.lease.token, job.id, error=OSError(), policy=POLICY)
-        assert state == ("dead" if job.attempts >= POLICY.max_attempts else "ready")
-        job.unlease(state, is_due=False)
+        job.fail_alone()
+        assert state == job.state
 
     @rule(held=leases)
     def fail_batch(self, held: HeldLease) -> None:
         still = queue.fail_batch(self.session, held.lease, error=OSError(), policy=POLICY)
         assert still == {job.id for job in self.of(held)}
         for job in self.of(held):
-            if job.batch_size > 1:
-                job.attempts -= 1
-                job.isolate = True
-                job.unlease("ready")
-            else:
-                is_dead = job.attempts >= POLICY.max_attempts
-                job.unlease("dead" if is_dead else "ready", is_due=False)
+            job.fail_in_its_batch()
 
     @rule(held=leases)
     def release(self, held: HeldLease) -> None:
         queue.release(self.session, held.lease.token, held.lease.ids)
         for job in self.of(held):
-            job.attempts -= 1
-            job.unlease("ready")
+            job.give_back()
 
     @rule(held=leases)
     def expire(self, held: HeldLease) -> None:
@@ -212,13 +227,7 @@ class QueueMachine(RuleBasedStateMachine):
         moved = {one.job_id: one.state for one in queue.sweep(self.session, policy=POLICY)}
         assert set(moved) == {job.id for job in expired}
         for job in expired:
-            if job.batch_size > 1:
-                job.attempts -= 1
-                job.isolate = True
-                job.unlease("ready")
-            else:
-                is_dead = job.attempts >= POLICY.max_attempts
-                job.unlease("dead" if is_dead else "ready", is_due=False)
+            job.fail_in_its_batch()
             assert moved[job.id] == job.state
 
     @rule()

@@ -128,12 +128,13 @@ def test_a_job_that_is_repeated_stores_nothing_twice(
     run = a_run(session, call_id, cards["summary"], job_id=job.job_id, result=a_summary())
     assert runs.store_run(session, run) is not None
     assert runs.store_run(session, run) is None
-    assert runs.concluded_in_job(session, job.job_id, run.transcript_id) == {"summary"}
+    concluded = (runs.Concluded(cards["summary"], run.provenance),)
+    assert runs.concluded_in_job(session, job.job_id, run.transcript_id) == concluded
     failure = a_run(
         session, call_id, cards["sentiment"], job_id=job.job_id, status="failed", error="no memory"
     )
     assert runs.store_run(session, failure) != runs.store_run(session, failure) is not None
-    assert runs.concluded_in_job(session, job.job_id, run.transcript_id) == {"summary"}
+    assert runs.concluded_in_job(session, job.job_id, run.transcript_id) == concluded
     assert session.scalar(select(func.count()).select_from(SummaryRecord)) == 1
 
 

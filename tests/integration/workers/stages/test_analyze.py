@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from analytics.lead_score import LEAD_RULE
 from analytics.records import LeadFeatures
 from db import queue
 from db.queue import Lease
+from db.repository import calls, scorecards
 from db.session import Database
 from inference.diffusion import BranchResult, CallRequest, DiffusionEngine
 from tests.integration.workers.stages.conftest import POLICY, AddTranscribed
@@ -43,6 +44,18 @@ class EngineDouble:
 
     def clear(self) -> None:
         self._engine.clear()
+
+
+class BreaksAfterTheFirstRecord(EngineDouble):
+    has_work = True  # type: ignore[assignment]
+    num_results = 0
+
+    def step(self) -> list[BranchResult]:
+        if self.num_results:
+            raise RuntimeError("the device fell off the bus")
+        results = super().step()
+        self.num_results += len(results)
+        return results[:1]
 
 
 @pytest.fixture
@@ -252,17 +265,6 @@ def test_what_was_stored_before_a_crash_is_neither_lost_nor_stored_again(
     analyze: Analyze,
     engine: DiffusionEngine,
 ) -> None:
-    class BreaksAfterTheFirstRecord(EngineDouble):
-        has_work = True  # type: ignore[assignment]
-        num_results = 0
-
-        def step(self) -> list[BranchResult]:
-            if self.num_results:
-                raise RuntimeError("the device fell off the bus")
-            results = super().step()
-            self.num_results += len(results)
-            return results[:1]
-
     add_transcribed("one")
     broken = Analyzer(empty_database, Settings(), BreaksAfterTheFirstRecord(engine))  # type: ignore[arg-type]
     with empty_database.unit_of_work() as session:
@@ -278,6 +280,119 @@ def test_what_was_stored_before_a_crash_is_neither_lost_nor_stored_again(
     after = fetch(empty_database, "SELECT id FROM analysis_runs ORDER BY id")
     assert after[:1] == first
     assert sorted(name for _, name, _ in runs(empty_database)) == sorted(BUILT_IN)
+
+
+@pytest.fixture
+def add_version(empty_database: Database) -> Iterator[Callable[[int], None]]:
+    """Promote a version of a scorecard of one's own, beside the built-in ones."""
+
+    def add(version: int) -> None:
+        with empty_database.unit_of_work() as session:
+            scorecards.register(
+                session,
+                name="disclosure",
+                version=version,
+                instructions=f"Was the call's recording told? Version {version}.",
+                output_schema={
+                    "type": "object",
+                    "properties": {"told": {"type": "boolean"}},
+                    "required": ["told"],
+                    "additionalProperties": False,
+                },
+                kind="custom",
+            )
+            scorecards.promote(session, "disclosure", version)
+
+    yield add
+    with empty_database.unit_of_work() as session:
+        session.execute(text("TRUNCATE calls CASCADE"))
+        session.execute(text("DELETE FROM scorecards WHERE name = 'disclosure'"))
+
+
+def reprocess(database: Database, call_id: int, *names: str) -> None:
+    with database.unit_of_work() as session:
+        calls.reprocess(session, [call_id], "analyze", scorecards=names or None)
+
+
+def test_a_version_that_is_asked_for_while_the_earlier_one_is_scored_is_scored_too(
+    empty_database: Database,
+    add_transcribed: AddTranscribed,
+    add_version: Callable[[int], None],
+    analyze: Analyze,
+    engine: DiffusionEngine,
+) -> None:
+    add_version(1)
+    call_id = add_transcribed("one", scorecards=("disclosure",))
+
+    class IsOvertaken(EngineDouble):
+        is_first = True
+
+        def step(self) -> list[BranchResult]:
+            if self.is_first:
+                add_version(2)
+                reprocess(empty_database, call_id, "disclosure")
+            self.is_first = False
+            return super().step()
+
+    analyze(IsOvertaken(engine))
+    versions = "SELECT version FROM analysis_runs JOIN scorecards ON scorecards.id = scorecard_id"
+    assert fetch(empty_database, f"{versions} ORDER BY version") == [(1,), (2,)]
+    assert fetch(empty_database, "SELECT scorecard, scorecard_version FROM current_runs") == [
+        ("disclosure", 2)
+    ]
+    assert fetch(empty_database, "SELECT status FROM call_status") == [("scored",)]
+
+
+def test_a_call_that_is_asked_for_while_it_is_scored_is_scored_once_more(
+    empty_database: Database,
+    add_transcribed: AddTranscribed,
+    analyze: Analyze,
+    engine: DiffusionEngine,
+) -> None:
+    call_id = add_transcribed("one")
+
+    class IsAskedFor(EngineDouble):
+        is_first = True
+
+        def step(self) -> list[BranchResult]:
+            if self.is_first:
+                reprocess(empty_database, call_id)
+            self.is_first = False
+            return super().step()
+
+    analyze(IsAskedFor(engine))
+    assert len(runs(empty_database)) == 2 * len(BUILT_IN)
+    assert fetch(empty_database, "SELECT state, attempts FROM jobs") == [("done", 1), ("done", 1)]
+
+
+def test_what_was_stored_under_another_setting_is_made_anew(
+    empty_database: Database,
+    add_transcribed: AddTranscribed,
+    analyze: Analyze,
+    engine: DiffusionEngine,
+) -> None:
+    call_id = add_transcribed("one")
+    analyze_earlier = Analyzer(
+        empty_database,
+        Settings(commit_threshold=0.5),
+        BreaksAfterTheFirstRecord(engine),  # type: ignore[arg-type]
+    )
+    with empty_database.unit_of_work() as session:
+        lease = queue.claim(session, "analyze", worker="earlier", limit=1, policy=POLICY)
+    assert lease is not None
+    with pytest.raises(RuntimeError):
+        analyze_earlier.work(lease)
+    reprocess(empty_database, call_id)
+    with empty_database.unit_of_work() as session:
+        queue.release(session, lease.token, lease.ids)
+    analyze(engine)
+    thresholds = fetch(
+        empty_database,
+        "SELECT DISTINCT run.provenance->>'threshold' FROM analysis_runs run "
+        "JOIN current_runs ON run_id = run.id",
+    )
+    assert thresholds == [(str(Settings().commit_threshold),)]
+    assert len(runs(empty_database)) == 1 + len(BUILT_IN)
 
 
 def test_a_call_whose_lease_is_lost_does_not_take_its_batch_along(
