@@ -25,7 +25,14 @@ def console(*, stderr: bool = False, width: int | None = None) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     if width is None and "COLUMNS" not in os.environ and not stream.isatty():
         width = WIDTH_IN_A_PIPE
-    return Console(stderr=stderr, width=width, highlight=False, soft_wrap=False)
+    return Console(
+        stderr=stderr,
+        width=width,
+        markup=False,  # text from calls may hold [brackets] and :colons:
+        emoji=False,
+        highlight=False,
+        soft_wrap=False,
+    )
 
 
 def print_error(message: str) -> None:
