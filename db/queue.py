@@ -13,7 +13,7 @@ The statements are in `db/sql/queue.sql`. A worker's life is::
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -80,7 +80,7 @@ class Enqueued:
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """A job that a sweep or a requeue moved to another state."""
+    """A job that a sweep moved to another state."""
 
     job_id: int
     call_id: int
@@ -254,7 +254,7 @@ def sweep(session: Session, *, policy: QueuePolicy = QueuePolicy()) -> tuple[Mov
             "backoff_cap_s": policy.backoff_cap_s,
         },
     )
-    return _moved(rows.all())
+    return tuple(Moved(row.id, row.call_id, row.stage, row.state) for row in rows)
 
 
 def expire_all(session: Session) -> frozenset[int]:
@@ -279,12 +279,10 @@ def due(session: Session) -> tuple[Due, ...]:
     )
 
 
-def requeue_dead(
-    session: Session, *, stage: Stage | None = None, call_ids: Collection[int] | None = None
-) -> tuple[Moved, ...]:
-    """Let dead jobs try again from the beginning: all of them, or those of a stage or of some calls."""
-    parameters = {"stage": stage, "call_ids": None if call_ids is None else list(call_ids)}
-    return _moved(session.execute(_SQL["requeue"], parameters).all())
+def failed_at(session: Session, call_ids: Collection[int]) -> dict[int, Stage]:
+    """The stage at which each of these calls failed, by call id; calls that have not failed are left out."""
+    rows = session.execute(_SQL["failed_at"], {"call_ids": list(call_ids)})
+    return {row.call_id: row.stage for row in rows}
 
 
 def _claimed(row: Row[Any]) -> ClaimedJob:
@@ -292,10 +290,6 @@ def _claimed(row: Row[Any]) -> ClaimedJob:
     return ClaimedJob(
         row.id, row.call_id, row.stage, scorecards, row.tokens, row.attempts, row.isolate
     )
-
-
-def _moved(rows: Sequence[Row[Any]]) -> tuple[Moved, ...]:
-    return tuple(Moved(row.id, row.call_id, row.stage, row.state) for row in rows)
 
 
 def _given_back(

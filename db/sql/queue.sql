@@ -169,15 +169,9 @@ WHERE state = 'ready'
 GROUP BY stage
 ORDER BY stage DESC;
 
--- name: requeue
--- Let dead jobs try again from the beginning. Only the newest job of a call and stage: an older one has been replaced.
-UPDATE jobs SET
-    state = 'ready', finished_at = NULL, attempts = 0, run_after = now()
-WHERE state = 'dead'
-  AND (CAST(:stage AS text) IS NULL OR stage = :stage)
-  AND (CAST(:call_ids AS bigint[]) IS NULL OR call_id = ANY (CAST(:call_ids AS bigint[])))
-  AND NOT EXISTS (
-      SELECT 1 FROM jobs newer
-      WHERE newer.call_id = jobs.call_id AND newer.stage = jobs.stage AND newer.id > jobs.id
-  )
-RETURNING id, call_id, stage, state;
+-- name: failed_at
+-- The stage at which calls failed: that of the dead job which makes the call `failed`.
+SELECT status.call_id, job.stage
+FROM call_status status
+JOIN jobs job ON job.id = status.job_id
+WHERE status.status = 'failed' AND status.call_id = ANY (CAST(:call_ids AS bigint[]));

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, cast, get_args
 
 import typer
+from sqlalchemy.orm import Session
 
-from db.enums import CallStatus
+from db import queue
+from db.enums import CallStatus, Stage
 from db.repository import calls, scorecards
-from db.repository.calls import Selection
+from db.repository.calls import Reprocessed, Selection
 from workers.cli.options import parse_moment
 from workers.cli.store import open_store, wake_workers
 from workers.console import console, print_note
 from workers.readable import count
 
+STAGES: tuple[Stage, ...] = get_args(Stage)
 STATUSES = get_args(CallStatus)
 
 
@@ -39,9 +43,14 @@ def command(
         list[str] | None, typer.Option(help="Only this scorecard; may be repeated.")
     ] = None,
     stage: Annotated[
-        Literal["transcribe", "analyze"],
-        typer.Option("--from", help="Where to begin: at the audio or at the transcript."),
-    ] = "analyze",
+        Literal["transcribe", "analyze"] | None,
+        typer.Option(
+            "--from",
+            help="Where to begin: at the audio or at the transcript. Left out: a failed call where it failed, "
+            "others at the transcript.",
+            show_default=False,
+        ),
+    ] = None,
     yes: Annotated[
         bool, typer.Option("--yes", help="Queue them; without it they are counted.")
     ] = False,
@@ -65,25 +74,56 @@ def command(
                 session,
                 Selection(named, begin, end, agent, _statuses(status)),
             )
-        what = f"{count(len(chosen), 'call')} from {stage}" + (
-            f" with {', '.join(scorecard)}" if scorecard else ""
-        )
+            planned = _planned(session, chosen, stage)
         if not chosen:
             console().print("No call is selected.")
             return
+        what = " and ".join(
+            f"{count(len(ids), 'call')} from {begin_at}"
+            + (f" with {', '.join(scorecard)}" if scorecard and begin_at == "analyze" else "")
+            for begin_at, ids in planned.items()
+        )
         if not yes and not _agreed(what):
             return
         with store.database.unit_of_work() as session:
-            done = calls.reprocess(session, chosen, stage, scorecards=scorecard or None)
-        answered = wake_workers(store.urls, stage)
-    console().print(
-        f"{count(len(done.enqueued), 'call')} queued from {stage}; earlier runs are kept."
+            done = {
+                begin_at: calls.reprocess(
+                    session,
+                    ids,
+                    begin_at,
+                    scorecards=(scorecard or None) if begin_at == "analyze" else None,
+                )
+                for begin_at, ids in planned.items()
+            }
+        answered = [wake_workers(store.urls, begin_at) for begin_at in planned]
+    _tell(done, answered=all(answered))
+
+
+def _planned(
+    session: Session, call_ids: Collection[int], stage: Stage | None
+) -> dict[Stage, list[int]]:
+    """Which calls begin at which stage: at `stage`, or where it is not told, a failed call where it failed."""
+    failed_at = queue.failed_at(session, call_ids) if stage is None else {}
+    planned: dict[Stage, list[int]] = {}
+    for begin_at in STAGES:
+        ids = [one for one in call_ids if failed_at.get(one, stage or "analyze") == begin_at]
+        if ids:
+            planned[begin_at] = ids
+    return planned
+
+
+def _tell(done: Mapping[Stage, Reprocessed], *, answered: bool) -> None:
+    queued = " and ".join(
+        f"{count(len(one.enqueued), 'call')} queued from {begin_at}"
+        for begin_at, one in done.items()
     )
-    if done.skipped:
+    console().print(f"{queued}; earlier runs are kept.")
+    skipped = sum(len(one.skipped) for one in done.values())
+    if skipped:
         print_note(
-            f"{count(len(done.skipped), 'call')} left out: no transcript to analyze; use --from transcribe"
+            f"{count(skipped, 'call')} left out: no transcript to analyze; use --from transcribe"
         )
-    if done.enqueued and not answered:
+    if any(one.enqueued for one in done.values()) and not answered:
         print_note("no broker answers; they run when it does (`aftercall up` runs one)")
 
 

@@ -12,6 +12,7 @@ from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
 from db import queue
+from db.enums import Stage
 from db.errors import LeaseLostError, LiveJobExistsError, MissingReferenceError
 from db.models import Job
 from db.queue import Lease, QueuePolicy
@@ -362,18 +363,26 @@ def test_due_counts_what_could_run_now(session: Session) -> None:
     )
 
 
-def test_dead_jobs_are_requeued_unless_replaced(session: Session) -> None:
-    dead, replaced = enqueue(session, 2)
-    lease = claim(session)
-    for job_id in (dead, replaced):
-        queue.fail(session, lease.token, job_id, error=RuntimeError("x"), permanent=True)
-    queue.enqueue(session, [job(session, replaced).call_id], "analyze")
-    assert queue.requeue_dead(session, stage="transcribe") == ()
-    assert queue.requeue_dead(session, call_ids=[-1]) == ()
-    (moved,) = queue.requeue_dead(session, stage="analyze")
-    assert moved.job_id == dead
-    assert (job(session, dead).attempts, job(session, dead).state) == (0, "ready")
-    assert queue.requeue_dead(session) == ()
+def test_a_failed_call_is_taken_up_where_it_failed(session: Session) -> None:
+    heard, unheard, scored = (make_call(session) for _ in range(3))
+
+    def fail(call_id: int, stage: Stage) -> None:
+        queue.enqueue(session, [call_id], stage)
+        lease = queue.claim(session, stage, worker="w", limit=1)
+        assert lease is not None
+        queue.fail(session, lease.token, lease.ids[0], error=RuntimeError("x"), permanent=True)
+
+    fail(heard, "analyze")
+    fail(unheard, "analyze")
+    fail(unheard, "transcribe")
+    fail(scored, "analyze")
+    queue.enqueue(session, [scored], "analyze")
+    assert queue.failed_at(session, [heard, unheard, scored]) == {
+        heard: "analyze",
+        unheard: "transcribe",
+    }
+    assert queue.failed_at(session, [heard]) == {heard: "analyze"}
+    assert queue.failed_at(session, []) == {}
 
 
 def test_every_policy_number_reaches_the_database(session: Session) -> None:

@@ -238,22 +238,6 @@ class QueueMachine(RuleBasedStateMachine):
         for job in self.jobs.values():
             job.is_due = job.is_due or job.state == "ready"
 
-    @rule()
-    def requeue_dead(self) -> None:
-        moved = {one.job_id for one in queue.requeue_dead(self.session)}
-        newest = {max(j.id for j in self.jobs.values() if j.call_id == c) for c in self.called()}
-        expected = {
-            job.id for job in self.jobs.values() if job.state == "dead" and job.id in newest
-        }
-        assert moved == expected
-        for job_id in expected:
-            job = self.jobs[job_id]
-            job.attempts = 0
-            job.unlease("ready")
-
-    def called(self) -> set[int]:
-        return {job.call_id for job in self.jobs.values()}
-
     @invariant()
     def rows_are_as_modelled(self) -> None:
         columns = "id, state, attempts, isolate, again, lease_token"

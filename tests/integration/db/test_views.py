@@ -109,7 +109,7 @@ def test_a_call_whose_job_is_dead_has_failed(session: Session) -> None:
         lease = claim(session, "transcribe")
         queue.fail(session, lease.token, lease.ids[0], error=OSError("disk"), policy=policy)
         assert (status(session, call_id), row(session, call_id).reason) == (expected, "disk")
-    queue.requeue_dead(session)
+    queue.enqueue(session, [call_id], "transcribe")
     assert status(session, call_id) == "received"
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from db import queue
+from db.enums import Stage
+from db.repository import calls
 from db.session import Database
 from tests.integration.conftest import MakeDatabase
 from tests.integration.workers.samples import Aftercall, add_scored_call, rows
@@ -19,6 +22,16 @@ def three_calls(database: Database, no_calls: None) -> None:
     add_scored_call(database, "a", agent_id="salon")
     add_scored_call(database, "b", agent_id="clinic")
     add_scored_call(database, "c", agent_id="clinic")
+
+
+def fail(database: Database, external_id: str, stage: Stage) -> None:
+    """Ask for a stage of a call once more, in vain."""
+    with database.unit_of_work() as session:
+        queue.enqueue(session, [calls.find_call(session, external_id)], stage)
+        lease = queue.claim(session, stage, worker="w", limit=1)
+        assert lease is not None
+        error = RuntimeError("the store was down")
+        queue.fail(session, lease.token, lease.ids[0], error=error, permanent=True)
 
 
 @pytest.mark.usefixtures("three_calls")
@@ -53,6 +66,37 @@ class TestReprocess:
         options = ("--status", "scored", "--since", "2026-11-20", "--until", "2026-11-21")
         assert "3 calls" in aftercall("reprocess", *options).stdout
         assert "3 calls" in aftercall("reprocess", "--all").stdout
+
+    def test_a_failed_call_is_taken_up_where_it_failed(
+        self, aftercall: Aftercall, database: Database
+    ) -> None:
+        fail(database, "a", "transcribe")
+        fail(database, "b", "analyze")
+        asked = aftercall("reprocess", "--status", "failed")
+        assert "1 call from transcribe and 1 call from analyze would be" in asked.stdout
+        assert rows(database, READY) == []
+        told = aftercall("reprocess", "--status", "failed", "--yes")
+        queued = "1 call queued from transcribe and 1 call queued from analyze; earlier runs"
+        assert queued in " ".join(told.stdout.split())
+        assert rows(database, READY) == [("a", "transcribe", None), ("b", "analyze", None)]
+
+    def test_a_failed_transcription_goes_before_one_scorecard(
+        self, aftercall: Aftercall, database: Database
+    ) -> None:
+        fail(database, "a", "transcribe")
+        aftercall("reprocess", "--all", "--scorecard", "summary", "--yes")
+        assert rows(database, READY) == [
+            ("a", "transcribe", None),
+            ("b", "analyze", ["summary"]),
+            ("c", "analyze", ["summary"]),
+        ]
+
+    def test_where_to_begin_can_be_told_for_failed_calls_too(
+        self, aftercall: Aftercall, database: Database
+    ) -> None:
+        fail(database, "a", "transcribe")
+        aftercall("reprocess", "--status", "failed", "--from", "analyze", "--yes")
+        assert rows(database, READY) == [("a", "analyze", None)]
 
     @pytest.mark.parametrize(
         ("options", "code", "message"),
