@@ -50,6 +50,7 @@ class ClaimedJob:
     stage: Stage
     scorecards: tuple[str, ...] | None
     tokens: int
+    priority: int
     attempts: int
     isolate: bool
 
@@ -288,7 +289,14 @@ def failed_at(session: Session, call_ids: Collection[int]) -> dict[int, Stage]:
 def _claimed(row: Row[Any]) -> ClaimedJob:
     scorecards = None if row.scorecards is None else tuple(row.scorecards)
     return ClaimedJob(
-        row.id, row.call_id, row.stage, scorecards, row.tokens, row.attempts, row.isolate
+        row.id,
+        row.call_id,
+        row.stage,
+        scorecards,
+        row.tokens,
+        row.priority,
+        row.attempts,
+        row.isolate,
     )
 
 

@@ -127,7 +127,7 @@ class Transcriber:
                 provenance=provenance,
                 prompt_tokens=estimate_tokens(transcript),
             )
-            queue.enqueue(session, [job.call_id], "analyze")
+            queue.enqueue(session, [job.call_id], "analyze", priority=job.priority)
             queue.finish(session, lease.token, job.id)
 
     def _provenance(self, stored: StoredRecording, agent_channel: int) -> Mapping[str, Any]:

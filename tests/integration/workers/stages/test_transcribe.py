@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from db import queue
 from db.errors import LeaseLostError
+from db.repository import calls
 from db.session import Database
 from inference.speech import UnusableRecordingError, Utterance, read_recording
 from tests.integration.workers.stages.conftest import POLICY, AddCall
@@ -95,6 +96,21 @@ def test_a_recording_becomes_turns_metrics_and_work_for_the_next_stage(
     assert live_jobs(empty_database) == [(call_id, "analyze")]
     [(tokens,)] = fetch(empty_database, "SELECT tokens FROM jobs WHERE stage = 'analyze'")
     assert tokens == fetch(empty_database, "SELECT prompt_tokens FROM transcripts")[0][0] > 0
+
+
+def test_a_call_that_is_transcribed_again_stays_behind_new_ones(
+    empty_database: Database, add_call: AddCall, transcribe: Transcribe, tmp_path: Path
+) -> None:
+    call_id = add_call(write_tones(tmp_path / "good.wav"))
+    transcribe()
+    with empty_database.unit_of_work() as session:
+        session.execute(text("DELETE FROM jobs"))
+        calls.reprocess(session, [call_id], "transcribe")
+    transcribe()
+    assert fetch(empty_database, "SELECT stage, priority FROM jobs ORDER BY id") == [
+        ("transcribe", -1),
+        ("analyze", -1),
+    ]
 
 
 def test_a_transcript_tells_what_it_was_made_of(
