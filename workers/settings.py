@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,11 @@ from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "AFTERCALL_"
+# From the colon after the user's name to the last @; and as a parameter. Any part of the URL may be mistyped.
+_PASSWORD = re.compile(r"^([^:@/]*:?/+[^:@]*:|[^:@/]*:(?!/)).*@", re.DOTALL)
+_PASSWORD_PARAMETER = re.compile(
+    r"(password\s*=\s*)('(?:\\.|[^'])*'?|[^\s&]+)", re.IGNORECASE | re.DOTALL
+)
 CHECKPOINTS = Path(__file__).resolve().parent.parent / "inference" / "checkpoints"
 
 
@@ -28,7 +34,9 @@ def default_data_dir() -> Path:
 class Settings(BaseSettings):
     """One field per setting; the environment variable is the field's name in capitals after `AFTERCALL_`."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True
+    )
 
     database_url: str | None = Field(
         default=None,
@@ -137,10 +145,16 @@ def load_settings(environ: Mapping[str, str] = os.environ) -> Settings:
         return Settings()
     except ValidationError as error:
         problems = "; ".join(
-            f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')} (is {item['input']!r})"
+            f"{PREFIX}{str(item['loc'][0]).upper()}: {item['msg'].removeprefix('Value error, ')} "
+            f"(is {without_password(str(item['input']))!r})"
             for item in error.errors()
         )
         raise SettingsError(problems) from error
+
+
+def without_password(value: str) -> str:
+    """A URL, well-formed or not, fit for a shared screen; anything else as it is."""
+    return _PASSWORD_PARAMETER.sub(r"\1***", _PASSWORD.sub(r"\1***@", value))
 
 
 @cache

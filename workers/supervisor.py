@@ -20,7 +20,7 @@ from db import queue as jobs
 from db.errors import DatabaseBehindError
 from db.session import Database
 from workers.celery_app import QUEUES
-from workers.local.servers import Urls, open_servers
+from workers.local.servers import Urls, make_data_dir, open_servers
 from workers.processors import threads_per_worker
 from workers.settings import PREFIX, Settings
 from workers.upgrade import bring_up_to_date
@@ -127,7 +127,7 @@ def running_service(settings: Settings) -> Iterator[Urls]:
     Raises DataDirectoryBusyError when another process runs the service on the same data directory, and StoreError for a
     database that does not answer or that is a later version's.
     """
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     with open_servers(settings, start_broker=True) as urls:
         _prepare_database(settings, urls)
         workers = [_worker(queue, settings, urls) for queue in QUEUES]

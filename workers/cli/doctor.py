@@ -9,7 +9,7 @@ from rich.text import Text
 from workers.cli.checks import State, examine
 from workers.cli.errors import EXIT_FAILED
 from workers.console import console, titled
-from workers.settings import PREFIX, Settings, load_settings
+from workers.settings import PREFIX, Settings, load_settings, without_password
 
 _MARKS: dict[State, tuple[str, str]] = {
     "ok": ("ok", "green"),
@@ -49,15 +49,5 @@ def _settings(settings: Settings) -> Table | Text:
     rows = Table.grid(padding=(0, 2))
     for name in sorted(told):
         value = str(getattr(settings, name))
-        rows.add_row(f"{PREFIX}{name.upper()}", _without_password(value))
+        rows.add_row(f"{PREFIX}{name.upper()}", without_password(value))
     return rows
-
-
-def _without_password(value: str) -> str:
-    """A URL's password is nobody's business on a shared screen."""
-    scheme, mark, rest = value.partition("://")
-    user, at, host = rest.rpartition("@")
-    if not mark or not at:
-        return value
-    name, colon, _ = user.partition(":")
-    return f"{scheme}://{name}{':***' if colon else ''}@{host}"

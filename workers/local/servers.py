@@ -53,7 +53,7 @@ def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
     if settings.database_url is not None and (settings.broker_url is not None or not start_broker):
         yield Urls(settings.database_url, settings.broker_url)
         return
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     deadline = time.monotonic() + OWNER_START_TIMEOUT_S
     while time.monotonic() < deadline:
         with contextlib.ExitStack() as stack:
@@ -74,6 +74,11 @@ def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
         f"another aftercall process owns {settings.data_dir} but its servers did not come up; "
         "see the logs there"
     )
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Create the data directory, if there is none, for its owner alone."""
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 @contextlib.contextmanager
@@ -118,6 +123,8 @@ def _try_to_join(stack: contextlib.ExitStack, data_dir: Path) -> Urls | None:
 
 def _write_runtime(path: Path, urls: Urls) -> None:
     partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    partial.touch(mode=0o600)  # the URLs hold passwords
     partial.write_text(json.dumps({"database": urls.database, "broker": urls.broker}))
     os.replace(partial, path)
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from workers.settings import Settings, SettingsError, load_settings
+from workers.settings import Settings, SettingsError, load_settings, without_password
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +59,50 @@ def test_a_malformed_setting_is_named_with_its_value(monkeypatch, name, value):
         load(monkeypatch, **{name: value})
     assert name in str(caught.value)
     assert value in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "mysql://ann:secret@host/calls",
+        "mysql://ann:sec/ret@ret:secret@host/calls",
+        "mysql://:secret@host",
+        "mysql://ann:/secret@host",
+        "'postgresql://ann:secret@host/calls'",
+        "://ann:secret@host/calls",
+        "postgresql//ann:secret@host/calls",
+        "postgresql:/ann:secret@host/calls",
+        "postgresql:ann:secret@host/calls",
+        "ann:secret@host/calls",
+        "host=db user=ann password=secret",
+        r"host=db password = 'secret \' secret' user=ann",
+        "mysql://host/calls?user=ann&password=secret",
+    ],
+)
+def test_a_malformed_url_is_told_without_its_password(monkeypatch, url):
+    for name in ("AFTERCALL_DATABASE_URL", "AFTERCALL_BROKER_URL"):
+        with pytest.raises(SettingsError) as caught:
+            load(monkeypatch, **{name: url})
+        assert "***" in str(caught.value)
+        for error in (caught.value, caught.value.__cause__):
+            assert "sec" not in str(error)
+            assert "ret" not in str(error)
+        monkeypatch.delenv(name)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "postgresql://host:5432/calls",
+        "postgresql://ann@host:5432/calls",
+        "postgresql:///calls?host=/run/postgresql",
+        "redis://host:6379/0",
+        "/srv/calls",
+        "0.9",
+    ],
+)
+def test_what_holds_no_password_is_told_as_it_is(value):
+    assert without_password(value) == value
 
 
 def test_all_malformed_settings_are_reported_at_once(monkeypatch):

@@ -1,6 +1,8 @@
 """Who owns the embedded servers, and how others find them: real processes, real locks."""
 
+import json
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -77,6 +79,26 @@ def test_a_second_command_joins_the_owner(settings, owner):
     with open_servers(settings, start_broker=False) as urls:
         assert answers(urls.database)
         assert urls.broker is not None
+
+
+def test_nobody_else_may_read_what_the_owner_writes(settings):
+    settings.data_dir.parent.chmod(0o755)
+    with open_servers(settings, start_broker=False) as urls:
+        assert answers(urls.database)
+        runtime = settings.data_dir / "runtime.json"
+        assert json.loads(runtime.read_text())["database"] == urls.database
+        assert stat.S_IMODE(runtime.stat().st_mode) == 0o600
+        assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700
+    assert stat.S_IMODE(settings.data_dir.parent.stat().st_mode) == 0o755
+
+
+def test_what_a_killed_owner_left_behind_lends_no_mode(settings):
+    settings.data_dir.mkdir(mode=0o755)
+    (settings.data_dir / "runtime.partial").touch(mode=0o644)
+    with open_servers(settings, start_broker=False):
+        mode = (settings.data_dir / "runtime.json").stat().st_mode
+        assert stat.S_IMODE(mode) == 0o600
+    assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o755
 
 
 def test_two_owners_are_refused(settings, owner):
