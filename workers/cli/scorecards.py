@@ -41,7 +41,10 @@ def _group() -> None:
 
 @app.command("check")
 def check(file: File) -> None:
-    """Compile a scorecard for the configured model; print its slots, or what is refused and why."""
+    """Compile a scorecard for the configured model; print its slots, or what is refused and why.
+
+    A model given by its hub name is downloaded first, as a worker would.
+    """
     card, schema = read_scorecard_file(file)
     scaffold = _compile(card.name, card.instructions, schema)
     rows = table(["field", "what fills it", "tokens"], right=["tokens"])
@@ -131,16 +134,16 @@ def show(
 
 
 def _compile(name: str, instructions: str, schema: dict[str, Any]) -> Scaffold:
+    from inference.diffusion.checkpoint import resolve_checkpoint
     from inference.diffusion.config import ConfigError, LladaConfig
     from inference.diffusion.structured.scaffold import compile_scaffold
     from inference.diffusion.structured.schema import SchemaError
     from inference.diffusion.tokenizer import DiffusionTokenizer, TokenizerError
 
-    directory = Path(load_settings().dllm_model)
-    if not directory.is_dir():
-        raise CommandError(
-            f"{directory} is not on this machine; set AFTERCALL_DLLM_MODEL to the directory of a checkpoint"
-        )
+    try:
+        directory = resolve_checkpoint(load_settings().dllm_model)
+    except ValueError as error:  # a CheckpointError, or the hub client's own for a malformed name
+        raise CommandError(f"the analysis model (AFTERCALL_DLLM_MODEL): {error}") from error
     try:
         tokenizer = DiffusionTokenizer.load(directory, LladaConfig.load(directory))
         return compile_scaffold(

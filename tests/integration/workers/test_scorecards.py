@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
 from db.session import Database
 from inference.diffusion.config import LladaConfig
@@ -163,5 +164,47 @@ def test_a_missing_file_or_checkpoint_is_one_line(
     scorecards: Aftercall, file: Path, tmp_path: Path
 ) -> None:
     assert "cannot be read" in scorecards("check", tmp_path / "nope.yaml").stderr
-    result = scorecards("check", file, AFTERCALL_DLLM_MODEL="owner/model")
-    assert "is not on this machine" in result.stderr
+    absent = str(tmp_path / "nope")
+    for command in ("check", "add"):
+        result = scorecards(command, file, AFTERCALL_DLLM_MODEL=absent)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert f"AFTERCALL_DLLM_MODEL): {absent} is neither" in result.stderr
+
+
+def test_a_model_may_be_given_by_its_hub_name(
+    scorecards: Aftercall, file: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def snapshot_download(name: str, **_: object) -> str:
+        asked.append(name)
+        return str(checkpoint)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    for command in ("check", "add"):
+        assert scorecards(command, file, AFTERCALL_DLLM_MODEL="owner/model").exit_code == 0
+    assert asked == ["owner/model"] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [
+        ("owner/model", LocalEntryNotFoundError("no\nconnection")),
+        ("owner/mo:del", HFValidationError("Repo id must use alphanumeric chars")),
+    ],
+)
+def test_a_hub_name_that_brings_no_model_is_one_line(
+    scorecards: Aftercall,
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    error: Exception,
+) -> None:
+    def snapshot_download(*_: object, **__: object) -> str:
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    for command in ("check", "add"):
+        result = scorecards(command, file, AFTERCALL_DLLM_MODEL=name)
+        assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+        assert " ".join(str(error).split()) in result.stderr
