@@ -48,10 +48,13 @@ def open_servers(settings: Settings, *, start_broker: bool) -> Iterator[Urls]:
     """Yield the URLs of the servers to use, starting and later stopping the embedded ones if nobody runs them.
 
     With `start_broker` the caller wants to own the servers (the supervisor): raises DataDirectoryBusyError if another
-    process does. Without it a running supervisor's servers are used, or just Postgres is started.
+    process does. Without it a running supervisor's servers are used, or just Postgres is started; with a configured
+    database a supervisor's broker is used if it runs, and nothing is started.
     """
     if settings.database_url is not None and (settings.broker_url is not None or not start_broker):
-        yield Urls(settings.database_url, settings.broker_url)
+        with contextlib.ExitStack() as stack:
+            broker_url = settings.broker_url or _running_broker(stack, settings)
+            yield Urls(settings.database_url, broker_url)
         return
     make_data_dir(settings)
     deadline = time.monotonic() + OWNER_START_TIMEOUT_S
@@ -121,6 +124,28 @@ def _try_to_join(stack: contextlib.ExitStack, data_dir: Path) -> Urls | None:
     return urls
 
 
+def _running_broker(stack: contextlib.ExitStack, settings: Settings) -> str | None:
+    """The broker that a running supervisor embeds, with a hold on it; None while nobody runs one for this database.
+
+    A supervisor that was killed leaves its URLs behind, but not its lock. A data directory that is another user's, or
+    that is not there, is left alone.
+    """
+    try:
+        if not (settings.data_dir / "runtime.json").exists():
+            return None
+        with contextlib.ExitStack() as probe:
+            if _try_lock(probe, settings.data_dir / "owner.lock", fcntl.LOCK_SH):
+                return None
+        with contextlib.ExitStack() as hold:
+            urls = _try_to_join(hold, settings.data_dir)
+            if urls is None or urls.database != settings.database_url:
+                return None
+            stack.push(hold.pop_all())
+            return urls.broker
+    except PermissionError:
+        return None
+
+
 def _write_runtime(path: Path, urls: Urls) -> None:
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
@@ -129,9 +154,9 @@ def _write_runtime(path: Path, urls: Urls) -> None:
     os.replace(partial, path)
 
 
-def _try_lock(stack: contextlib.ExitStack, path: Path) -> bool:
+def _try_lock(stack: contextlib.ExitStack, path: Path, how: int = fcntl.LOCK_EX) -> bool:
     try:
-        _lock(stack, path, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(stack, path, how | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True

@@ -1,5 +1,6 @@
 """Who owns the embedded servers, and how others find them: real processes, real locks."""
 
+import contextlib
 import json
 import os
 import stat
@@ -11,7 +12,7 @@ import threading
 import psycopg
 import pytest
 
-from workers.local.servers import DataDirectoryBusyError, open_servers
+from workers.local.servers import DataDirectoryBusyError, Urls, open_servers
 from workers.settings import Settings
 
 OWNER = textwrap.dedent(
@@ -20,7 +21,8 @@ OWNER = textwrap.dedent(
     from pathlib import Path
     from workers.local.servers import open_servers
     from workers.settings import Settings
-    settings = Settings(data_dir=Path(sys.argv[1]), database_url=None, broker_url=None)
+    database_url = sys.argv[2] if len(sys.argv) > 2 else None
+    settings = Settings(data_dir=Path(sys.argv[1]), database_url=database_url, broker_url=None)
     with open_servers(settings, start_broker=True):
         print("up", flush=True)
         sys.stdin.readline()
@@ -35,11 +37,12 @@ def settings(tmp_path, monkeypatch):
     return Settings(data_dir=tmp_path / "data")
 
 
-@pytest.fixture
-def owner(settings):
+@contextlib.contextmanager
+def owning(*arguments):
+    """A process that owns the servers: `arguments` are the data directory and, if not embedded, the database's URL."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("AFTERCALL_")}
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(settings.data_dir)],
+        [sys.executable, "-c", OWNER, *map(str, arguments)],
         env=environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -50,8 +53,28 @@ def owner(settings):
     yield process
     process.kill()
     process.communicate()
+
+
+@pytest.fixture
+def owner(settings):
+    with owning(settings.data_dir) as process:
+        yield process
     with open_servers(settings, start_broker=True):
         pass  # a killed owner leaves its servers to the next one, which stops them
+
+
+@pytest.fixture
+def far(settings):
+    """The same data directory with a database elsewhere, which nothing here connects to."""
+    return settings.model_copy(update={"database_url": "postgresql://far/away"})
+
+
+@pytest.fixture
+def far_owner(far):
+    with owning(far.data_dir, far.database_url) as process:
+        yield process
+    with open_servers(far, start_broker=True):
+        pass
 
 
 def answers(url):
@@ -79,6 +102,38 @@ def test_a_second_command_joins_the_owner(settings, owner):
     with open_servers(settings, start_broker=False) as urls:
         assert answers(urls.database)
         assert urls.broker is not None
+
+
+def test_with_a_database_elsewhere_a_command_finds_the_owners_broker(far, far_owner):
+    with open_servers(far, start_broker=False) as urls:
+        assert urls.database == far.database_url
+        assert urls.broker is not None
+        assert urls.broker.startswith("redis+socket://")
+        assert far_owner.stdin is not None
+        far_owner.stdin.write("\n")
+        far_owner.stdin.flush()
+        with pytest.raises(subprocess.TimeoutExpired):
+            far_owner.wait(timeout=1)
+    assert far_owner.wait(timeout=30) == 0
+    with open_servers(far, start_broker=False) as urls:
+        assert urls.broker is None
+
+
+def test_the_broker_of_another_database_or_of_a_killed_owner_is_not_used(far, far_owner):
+    other = far.model_copy(update={"database_url": "postgresql://far/other"})
+    with open_servers(other, start_broker=False) as urls:
+        assert urls == Urls("postgresql://far/other", None)
+    far_owner.kill()
+    far_owner.wait()
+    assert (far.data_dir / "runtime.json").exists()
+    with open_servers(far, start_broker=False) as urls:
+        assert urls == Urls("postgresql://far/away", None)
+
+
+def test_with_a_database_elsewhere_and_no_owner_nothing_is_made(far):
+    with open_servers(far, start_broker=False) as urls:
+        assert urls.broker is None
+    assert not far.data_dir.exists()
 
 
 def test_nobody_else_may_read_what_the_owner_writes(settings):
