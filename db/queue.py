@@ -245,6 +245,18 @@ def release(session: Session, token: UUID, job_ids: Collection[int]) -> frozense
     return _given_back(session, "release", token, job_ids)
 
 
+def postpone(
+    session: Session, lease: Lease, *, error: BaseException, delay_s: float
+) -> frozenset[int]:
+    """Nothing is wrong with the jobs, but no job can be worked on: give them back without blame, due in `delay_s`.
+
+    Returns the ids that were still held.
+    """
+    return _given_back(
+        session, "postpone", lease.token, lease.ids, delay_s=delay_s, **_described(error)
+    )
+
+
 def sweep(session: Session, *, policy: QueuePolicy = QueuePolicy()) -> tuple[Moved, ...]:
     """Collect expired leases: batch members are isolated, jobs that were alone retried, or dead after too many."""
     rows = session.execute(
@@ -301,7 +313,7 @@ def _claimed(row: Row[Any]) -> ClaimedJob:
 
 
 def _given_back(
-    session: Session, statement: str, token: UUID, job_ids: Collection[int], **parameters: str
+    session: Session, statement: str, token: UUID, job_ids: Collection[int], **parameters: object
 ) -> frozenset[int]:
     parameters_all = {"ids": list(job_ids), "lease_token": token, **parameters}
     return frozenset(session.execute(_SQL[statement], parameters_all).scalars())

@@ -18,6 +18,7 @@ from db.queue import Lease, QueuePolicy
 from db.session import Database
 from workers.celery_app import SOFT_TIME_LIMIT_S
 from workers.errors import TookTooLongError
+from workers.faults import ProcessBrokenError, WorkBlockedError, whose_fault
 from workers.leases import kept_alive
 from workers.stopping import WorkerStopping, interruptible, stop_requested
 
@@ -57,8 +58,11 @@ def drain(
     """Claim and work until nothing is due, `seconds` have passed, or the worker is told to end.
 
     `work` finishes or fails each job of its lease itself. What it raises fails the batch as a whole: its members run
-    alone from then on, so that only the call that is at fault counts a failure. A database that is down ends the drain
-    with DatabaseUnavailableError: the leases expire and the jobs run when it is back.
+    alone from then on, so that only the call that is at fault counts a failure. Three errors end the drain:
+
+    - DatabaseUnavailableError: the leases expire and the jobs run when it is back.
+    - WorkBlockedError, for what would fail every call: the jobs are given back without blame.
+    - ProcessBrokenError, after the failure is counted as any other: it may be the call that broke the process.
     """
     deadline = time.monotonic() + seconds
     num_jobs = 0
@@ -101,9 +105,16 @@ def _work_on(
         _fail(database, lease, limit, policy)
         return False
     except Exception as error:
-        # whatever a model or a decoder raises is the job's failure, written on its row, not the worker's
+        fault = whose_fault(error)
+        if fault == "surroundings":
+            with database.unit_of_work() as session:
+                queue.postpone(session, lease, error=error, delay_s=policy.lease_s)
+            raise WorkBlockedError(str(error)) from error
+        # whatever else a model or a decoder raises is the job's failure, written on its row, not the worker's
         log.exception("batch failed", calls=[job.call_id for job in lease.jobs])
         _fail(database, lease, error, policy)
+        if fault == "process":
+            raise ProcessBrokenError(str(error)) from error
     return True
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from functools import cache
 
 import structlog
+from billiard.pool import EX_RECYCLE
 from celery import Task
 from celery.signals import worker_process_shutdown, worker_ready
 
@@ -16,6 +18,7 @@ from db.session import Database
 from workers.celery_app import DRAIN_SECONDS, TIME_LIMIT_S, app
 from workers.drain import Claim, Drained, drain
 from workers.errors import ModelUnavailableError
+from workers.faults import ProcessBrokenError, WorkBlockedError
 from workers.settings import settings
 from workers.wake import wake
 
@@ -64,7 +67,20 @@ class StageTask(Task):
                 log.warning("database does not answer; the work waits", error=str(error))
             except (DatabaseBehindError, DatabaseAheadError, ModelUnavailableError) as error:
                 log.error("this worker cannot work; the work waits", error=str(error))  # noqa: TRY400 - no traceback needed
+            except WorkBlockedError as error:
+                log.error("no call can be worked on; the work waits", error=str(error))  # noqa: TRY400 - no traceback needed
+            except ProcessBrokenError as error:
+                log.error("this process is broken; another takes over", error=str(error))  # noqa: TRY400 - the drain told all
+                _leave_the_pool()
             return None
+
+
+def _leave_the_pool() -> None:
+    """End this pool process, for the pool to start a fresh one.
+
+    SystemExit would be handed to the worker's main process, and end that (celery.worker.request.Request.on_success).
+    """
+    os._exit(EX_RECYCLE)
 
 
 @app.task(base=StageTask, name="workers.tasks.transcribe")

@@ -130,6 +130,16 @@ UPDATE jobs SET
 WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
 RETURNING id, state;
 
+-- name: postpone
+-- What any job would need is out of order: give these back without blame, and let them wait.
+UPDATE jobs SET
+    state = 'ready', attempts = CASE WHEN again THEN 0 ELSE attempts - 1 END,
+    run_after = now() + make_interval(secs => :delay_s),
+    again = false, error_class = :error_class, last_error = :error,
+    lease_token = NULL, lease_until = NULL, leased_at = NULL, batch_size = NULL
+WHERE id = ANY (CAST(:ids AS bigint[])) AND lease_token = :lease_token
+RETURNING id, state;
+
 -- name: sweep
 -- Collect expired leases. Members of a batch are isolated with their attempt back; a job that was alone is retried
 -- after a pause, or is dead when its attempts are used up. One that was asked for again meanwhile begins anew.

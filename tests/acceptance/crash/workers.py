@@ -68,8 +68,10 @@ class Workers:
     log: Path
     running: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def start(self, queue_name: str, *, hold: str | None = None) -> subprocess.Popen[bytes]:
-        """Start a worker, or with `hold` its double that stops there (see `held_worker`)."""
+    def start(
+        self, queue_name: str, *, hold: str | None = None, broken: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start a worker, or its double: with `hold` see `held_worker`, with `broken` see `broken_worker`."""
         kept = {name: value for name, value in os.environ.items() if "AFTERCALL_" not in name}
         environment = {
             **kept,
@@ -84,6 +86,9 @@ class Workers:
         if hold is not None:
             module = "tests.acceptance.crash.held_worker"
             environment["AFTERCALL_TEST_HOLD"] = hold
+        if broken is not None:
+            module = "tests.acceptance.crash.broken_worker"
+            environment["AFTERCALL_TEST_BROKEN"] = str(broken)
         with self.log.open("ab") as log:
             worker = subprocess.Popen(
                 [

@@ -116,7 +116,11 @@ def is_released(session: Session, lease: Lease) -> None:
     queue.release(session, lease.token, lease.ids)
 
 
-@pytest.mark.parametrize("ends", [fails, fails_for_ever, expires, is_released])
+def is_postponed(session: Session, lease: Lease) -> None:
+    queue.postpone(session, lease, error=OSError("disk full"), delay_s=0)
+
+
+@pytest.mark.parametrize("ends", [fails, fails_for_ever, expires, is_released, is_postponed])
 def test_what_is_asked_for_while_leased_outlives_the_last_attempt(
     session: Session, ends: Callable[[Session, Lease], None]
 ) -> None:
@@ -304,6 +308,20 @@ def test_released_work_does_not_count_as_tried(session: Session) -> None:
     assert job(session, second).attempts == 0
     assert claim(session).ids == (second,)
     queue.hold(session, lease.token, first)
+
+
+def test_postponed_work_waits_and_does_not_count_as_tried(session: Session) -> None:
+    first, second = enqueue(session, 2)
+    lease = claim(session)
+    queue.finish(session, lease.token, first)
+    full = OSError("disk full")
+    assert queue.postpone(session, lease, error=full, delay_s=60) == {second}
+    waiting = job(session, second)
+    assert (waiting.state, waiting.attempts, waiting.isolate) == ("ready", 0, False)
+    assert (waiting.error_class, waiting.last_error) == ("OSError", "disk full")
+    assert queue.claim(session, "analyze", worker="w", limit=1) is None
+    (due,) = queue.due(session)
+    assert due.next_due_in_s == 60
 
 
 def test_who_knows_that_no_worker_is_left_may_end_every_lease(session: Session) -> None:

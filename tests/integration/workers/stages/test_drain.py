@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import threading
@@ -18,6 +19,7 @@ from db.session import Database
 from tests.integration.workers.stages.conftest import POLICY, AddTranscribed
 from workers import leases, stopping
 from workers.drain import Claim, Drained, drain
+from workers.faults import ProcessBrokenError, WorkBlockedError
 from workers.leases import kept_alive
 from workers.stopping import WorkerStopping, interruptible, listen, stop_requested
 
@@ -132,6 +134,46 @@ def test_a_database_that_is_down_ends_the_drain_and_blames_nobody(
     with pytest.raises(DatabaseUnavailableError):
         drain_all(empty_database, Disconnected(empty_database))
     assert set(jobs(empty_database).values()) == {("leased", 1, False, None)}
+
+
+def test_a_disk_that_is_full_ends_the_drain_and_blames_nobody(
+    empty_database: Database, three_calls: list[int]
+) -> None:
+    class WithoutSpace(Worker):
+        def work_on(self, lease: Lease, call_id: int) -> None:
+            if call_id == three_calls[1]:
+                raise OSError(errno.ENOSPC, "No space left on device")
+
+    work = WithoutSpace(empty_database)
+    with pytest.raises(WorkBlockedError, match="No space left"):
+        drain_all(empty_database, work)
+    assert work.batches == [three_calls]
+    after = jobs(empty_database)
+    assert after[three_calls[0]] == ("done", 1, False, None)
+    for call_id in three_calls[1:]:
+        state, attempts, isolate, error = after[call_id]
+        assert (state, attempts, isolate) == ("ready", 0, False)
+        assert error is not None
+        assert "No space left" in error
+    assert drain_all(empty_database, Worker(empty_database)) == Drained(0, is_empty=True), (
+        "it is not due at once"
+    )
+
+
+def test_a_process_that_is_broken_works_on_nothing_more(
+    empty_database: Database, three_calls: list[int]
+) -> None:
+    class BreaksTheProcess(Worker):
+        def work_on(self, lease: Lease, call_id: int) -> None:
+            raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    work = BreaksTheProcess(empty_database)
+    for _ in range(3):  # as many processes
+        with pytest.raises(ProcessBrokenError, match="illegal memory access"):
+            drain_all(empty_database, work)
+    assert work.batches == [three_calls, three_calls[:1], three_calls[1:2]]
+    states = [(state, attempts) for state, attempts, *_ in jobs(empty_database).values()]
+    assert states == [("ready", 1), ("ready", 1), ("ready", 0)]
 
 
 def test_work_that_runs_into_its_time_limit_fails_and_ends_the_drain(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import structlog
+from billiard.pool import EX_RECYCLE
 from sqlalchemy import text
 
 from db.session import Database
 from tests.integration.workers.stages.conftest import AddTranscribed
 from workers import analyze, tasks, transcribe
+from workers.faults import ProcessBrokenError, WorkBlockedError
 from workers.settings import Settings
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/nothing"
@@ -45,6 +47,21 @@ def process(
         tasks.database().dispose()
     for cache in caches:
         cache.cache_clear()
+
+
+class Stage:
+    """Work that raises an error."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def work(self, *_: object) -> None:
+        raise self._error
+
+
+def work_once(_: object, __: str, work: Callable[[object], None], **___: object) -> None:
+    """A drain of a single lease."""
+    work(None)
 
 
 def test_a_sweep_wakes_every_stage_that_has_work_due(
@@ -117,6 +134,31 @@ def test_work_waits_for_a_model_that_cannot_be_loaded(
     with empty_database.unit_of_work() as session:
         rows = session.execute(text("SELECT state, attempts FROM jobs")).all()
     assert [tuple(row) for row in rows] == [("ready", 0)]
+
+
+def test_work_that_is_blocked_is_one_line_in_the_log(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transcribe, "transcriber", lambda *_: Stage(WorkBlockedError("disk full")))
+    monkeypatch.setattr(tasks, "drain", work_once)
+    with structlog.testing.capture_logs() as logs:
+        tasks.transcribe()
+    [entry] = logs
+    assert (entry["log_level"], entry["error"]) == ("error", "disk full")
+    assert process.woken == []
+
+
+def test_a_broken_process_leaves_the_pool(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(analyze, "analyzer", lambda *_: Stage(ProcessBrokenError("CUDA error")))
+    monkeypatch.setattr(tasks, "drain", work_once)
+    codes: list[int] = []
+    monkeypatch.setattr(tasks.os, "_exit", codes.append)
+    with structlog.testing.capture_logs() as logs:
+        tasks.analyze()
+    assert codes == [EX_RECYCLE]
+    assert [entry["error"] for entry in logs] == ["CUDA error"]
 
 
 def test_a_database_that_is_down_is_one_line_in_the_log(process: Process) -> None:

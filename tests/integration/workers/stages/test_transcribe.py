@@ -7,12 +7,13 @@ import math
 import struct
 import wave
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from obstore.store import MemoryStore
+from obstore.store import MemoryStore, S3Store
 from sqlalchemy import text
 
 from db import queue
@@ -23,7 +24,8 @@ from inference.speech import UnusableRecordingError, Utterance, read_recording
 from tests.integration.workers.stages.conftest import POLICY, AddCall
 from workers import transcribe as stage
 from workers.drain import Claim, drain
-from workers.ingest.objects import ObjectStoreError
+from workers.faults import WorkBlockedError
+from workers.ingest.objects import ObjectForbiddenError
 from workers.settings import Settings
 from workers.storage import local_copy
 from workers.transcribe import Transcriber
@@ -188,20 +190,48 @@ def test_other_bytes_under_the_same_name_are_not_the_recording(
     assert fetch(empty_database, "SELECT count(*) FROM transcripts") == [(0,)]
 
 
-def test_a_store_that_fails_is_tried_again_and_then_told(
+def test_a_store_that_is_down_blames_no_call(
     empty_database: Database,
     add_call: AddCall,
     transcribe: Transcribe,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def unreachable(uri: str) -> Any:
-        raise ObjectStoreError(f"{uri}: connection refused")
+    nowhere = S3Store(
+        "bucket",
+        endpoint="http://127.0.0.1:1",
+        access_key_id="someone",
+        secret_access_key="secret",
+        region="here",
+        client_options={"allow_http": True},
+        retry_config={"max_retries": 0},
+    )
+    monkeypatch.setattr(stage, "local_copy", partial(local_copy, opened=lambda _: nowhere))
+    for name in ("one", "two"):
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        add_call(f"s3://bucket/{name}.wav", sha256=digest)
+    for _ in range(2):
+        with pytest.raises(WorkBlockedError, match="error sending request"):
+            transcribe()
+    transcribe()
+    found = fetch(empty_database, "SELECT state, attempts, error_class FROM jobs")
+    assert found == [("ready", 0, "ObjectStoreError")] * 2
+    assert fetch(empty_database, "SELECT DISTINCT status FROM call_status") == [("received",)]
 
-    monkeypatch.setattr(stage, "local_copy", unreachable)
+
+def test_an_object_that_may_not_be_read_is_tried_again_and_then_told(
+    empty_database: Database,
+    add_call: AddCall,
+    transcribe: Transcribe,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def forbidden(uri: str) -> Any:
+        raise ObjectForbiddenError(f"{uri} may not be read")
+
+    monkeypatch.setattr(stage, "local_copy", forbidden)
     add_call("s3://bucket/one.wav", sha256="0" * 64)
     transcribe()
     assert fetch(empty_database, "SELECT state, attempts, error_class, last_error FROM jobs") == [
-        ("dead", 3, "ObjectStoreError", "s3://bucket/one.wav: connection refused")
+        ("dead", 3, "ObjectForbiddenError", "s3://bucket/one.wav may not be read")
     ]
 
 
