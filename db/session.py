@@ -21,7 +21,7 @@ def normalize_url(url: str) -> URL:
     """A Postgres URL in any usual spelling, as one for psycopg 3. Raises DatabaseUnavailableError for anything else."""
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
+    except (ArgumentError, ValueError) as error:  # the latter for a port that is no number
         raise DatabaseUnavailableError(
             "the database URL cannot be read; expected postgresql://…"
         ) from error

@@ -39,7 +39,11 @@ def resolve_checkpoint(source: str | Path, *, revision: str | None = None) -> Pa
     try:
         # Imported here: the hub client is needed only by installations that download.
         from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+        from huggingface_hub.errors import (
+            HfHubHTTPError,
+            HFValidationError,
+            LocalEntryNotFoundError,
+        )
     except ImportError as error:
         raise CheckpointError(
             f"{name} must be downloaded, but huggingface_hub is not installed"
@@ -48,6 +52,8 @@ def resolve_checkpoint(source: str | Path, *, revision: str | None = None) -> Pa
         return Path(
             snapshot_download(name, revision=revision, allow_patterns=list(CHECKPOINT_PATTERNS))
         )
+    except HFValidationError as error:
+        raise CheckpointError(f"{name} is no hub id: {error}") from error
     except (HfHubHTTPError, LocalEntryNotFoundError) as error:
         raise CheckpointError(f"{name} could not be downloaded: {error}") from error
 

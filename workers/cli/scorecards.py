@@ -134,7 +134,7 @@ def show(
 
 
 def _compile(name: str, instructions: str, schema: dict[str, Any]) -> Scaffold:
-    from inference.diffusion.checkpoint import resolve_checkpoint
+    from inference.diffusion.checkpoint import CheckpointError, resolve_checkpoint
     from inference.diffusion.config import ConfigError, LladaConfig
     from inference.diffusion.structured.scaffold import compile_scaffold
     from inference.diffusion.structured.schema import SchemaError
@@ -142,7 +142,7 @@ def _compile(name: str, instructions: str, schema: dict[str, Any]) -> Scaffold:
 
     try:
         directory = resolve_checkpoint(load_settings().dllm_model)
-    except ValueError as error:  # a CheckpointError, or the hub client's own for a malformed name
+    except CheckpointError as error:
         raise CommandError(f"the analysis model (AFTERCALL_DLLM_MODEL): {error}") from error
     try:
         tokenizer = DiffusionTokenizer.load(directory, LladaConfig.load(directory))

@@ -16,7 +16,15 @@ def test_every_usual_spelling_means_psycopg(scheme: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["", "no url", "mysql://host/name", "sqlite://", "postgresql+asyncpg://h/n"]
+    "url",
+    [
+        "",
+        "no url",
+        "mysql://host/name",
+        "sqlite://",
+        "postgresql+asyncpg://h/n",
+        "postgresql://host:port/name",
+    ],
 )
 def test_other_urls_are_refused(url: str) -> None:
     with pytest.raises(DatabaseUnavailableError, match="expected postgresql://"):

@@ -127,6 +127,8 @@ def test_sources_are_directories_or_hub_ids(tmp_path: Path):
     for source in (tmp_path / "absent", "just-a-name", "./here/there"):
         with pytest.raises(CheckpointError, match="neither"):
             resolve_checkpoint(source)
+    with pytest.raises(CheckpointError, match="an owner/na!me is no hub id"):
+        resolve_checkpoint("an owner/na!me")
 
 
 def test_hub_ids_are_downloaded_without_foreign_files(
