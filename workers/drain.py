@@ -101,7 +101,9 @@ def _work_on(
         raise
     except SoftTimeLimitExceeded:
         log.warning("batch took too long", calls=[job.call_id for job in lease.jobs])
-        limit = TookTooLongError(f"not finished after {SOFT_TIME_LIMIT_S // 60} minutes")
+        limit = TookTooLongError(
+            f"not finished after {SOFT_TIME_LIMIT_S // 60} minutes: a GPU or a smaller model is faster"
+        )
         _fail(database, lease, limit, policy)
         return False
     except Exception as error:

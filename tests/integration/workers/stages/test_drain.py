@@ -188,7 +188,7 @@ def test_work_that_runs_into_its_time_limit_fails_and_ends_the_drain(
         "ready",
         1,
         False,
-        "not finished after 20 minutes",
+        "not finished after 20 minutes: a GPU or a smaller model is faster",
     )
 
 
