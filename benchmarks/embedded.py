@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "engine": engine(is_narrow=False if arguments.float32 else None),
     }
     measured = measure(systems, rounds, truth)
-    worst = min(result.field_accuracy for result in measured.values())
+    worst = min(result.field_accuracy for name, result in measured.items() if name != "engine")
     if measured["engine"].field_accuracy < worst - TOLERATED_LOSS:
         sys.exit(f"no report: the engine's records are wrong: {measured}")
     print(describe(measured, len(calls)))

@@ -86,7 +86,8 @@ class Settings(BaseSettings):
     )
     deterministic: bool = Field(
         default=False,
-        description="On a GPU: the same record whatever a call is batched with, for 5 % of the speed.",
+        description="On a GPU: the same record whatever calls of the same scorecards it is batched with,"
+        " for 5 % of the speed.",
     )
     max_batch_calls: Annotated[int, Field(ge=1)] = Field(
         default=16, description="Calls that an analysis worker claims at a time."

@@ -73,8 +73,8 @@ class DiffusionEngine:
                 approximation for others. "refresh": every record has a prompt of its own, encoded anew with its canvas
                 in view every `refresh_every` steps. "off": in every step, which is LLaDA's own decoding.
             refresh_every: steps.
-            deterministic: the same bits for a call whatever it is batched with, at the price that `docs/benchmarks.md`
-                tells. Only the kernels need it: plain PyTorch computes call by call.
+            deterministic: the same bits for a call whatever calls with the same tables of token classes it is batched
+                with, at the price that `docs/benchmarks.md` tells. For the kernels; plain PyTorch has no such option.
             use_kernels: run the Triton kernels; if not given, on a GPU that has the memory for their tiles.
             is_narrow: without kernels, multiply in bfloat16, see `PlainTrunk`.
             weights_digest: identifies the weights in `fingerprint`.
